@@ -1,0 +1,75 @@
+"""`INSTALLED_APPS = [..., "django_aio"]`: refuses what cannot work, then applies the series.
+
+Runs once, in the thread that calls `django.setup()`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import django
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import register
+from django.core.exceptions import ImproperlyConfigured
+
+from django_aio import checks, policy, series
+from django_aio.bridge import BridgeError, refuse_monkey_patching
+
+OLDEST, NEWEST = (5, 2), (6, 1)
+
+# What each engine of Django's is driven through, and what else would serve (in a thread).
+DRIVERS = {
+    "django.db.backends.sqlite3": ("SQLite", ("aiosqlite",), "sqlite"),
+    "django.contrib.gis.db.backends.spatialite": ("SpatiaLite", ("aiosqlite",), "sqlite"),
+    "django.db.backends.postgresql": ("PostgreSQL", ("psycopg", "psycopg2"), "postgresql"),
+    "django.contrib.gis.db.backends.postgis": ("PostGIS", ("psycopg", "psycopg2"), "postgresql"),
+}
+
+
+class DjangoAIOConfig(AppConfig):
+    """Applies the patch series when the app registry loads."""
+
+    name = "django_aio"
+    verbose_name = "django-aio"
+
+    def ready(self) -> None:
+        """Apply the series. Raises ImproperlyConfigured where django-aio cannot work."""
+        refuse_unsupported_django()
+        try:
+            refuse_monkey_patching()
+        except BridgeError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        refuse_missing_driver()
+        policy.is_cooperative(self.ready)  # a wrong AIO setting is an error now
+        series.apply_series()
+        register(checks.check_series, "async_support")
+        register(checks.check_drivers, "async_support")
+
+
+def refuse_unsupported_django() -> None:
+    """Raise ImproperlyConfigured unless the series was written for this Django."""
+    if not OLDEST <= django.VERSION[:2] <= NEWEST:
+        raise ImproperlyConfigured(
+            f"django-aio supports Django {_dotted(OLDEST)} to {_dotted(NEWEST)}; this is Django "
+            f"{django.__version__}. Install one of those, or a django-aio made for this Django."
+        )
+
+
+def refuse_missing_driver() -> None:
+    """Raise ImproperlyConfigured if a configured database has no driver installed."""
+    for alias, options in settings.DATABASES.items():
+        known = DRIVERS.get(options.get("ENGINE", ""))
+        if known is None:
+            continue
+        name, modules, extra = known
+        if not any(importlib.util.find_spec(module) for module in modules):
+            raise ImproperlyConfigured(
+                f"DATABASES[{alias!r}] is {name}, which django-aio reaches through {modules[0]}, "
+                f"and {modules[0]} is not installed. Install it with "
+                f"'pip install django-aio[{extra}]'."
+            )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

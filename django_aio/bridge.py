@@ -1,0 +1,218 @@
+"""The switch between coroutines and synchronous code: `run()`, `wait()`, `in_bridge()`.
+
+Django's synchronous code runs in a greenlet on the event loop. Where bytes leave the process it
+calls `wait()`, which switches back to the coroutine that called `run()`; that coroutine awaits, the
+loop goes on, and the result is switched back in. SQLAlchemy's asyncio extension works the same way.
+
+    async code   await run(func)        starts a greenlet, or wakes an idle one
+    sync code        func()             unmodified
+    driver               wait(awaitable)    switches out: the loop goes on
+
+What it guarantees:
+
+- The code inside shares the task and the `contextvars` context of the code outside: what it writes
+  to a context variable is seen when `run()` returns.
+- Exceptions and cancellation cross in both directions with their whole tracebacks.
+- Nesting to any depth: a coroutine awaited by `wait()` may call `run()` again.
+- One `run()` belongs to one task of one thread's loop. Nothing here is shared between threads.
+
+What it does not do: it does not make blocking calls cooperative. Only code that calls `wait()` lets
+the loop go on. This is the only module that imports greenlet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
+
+from greenlet import getcurrent, greenlet
+
+__all__ = ["BridgeError", "in_bridge", "refuse_monkey_patching", "run", "wait"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# An idle greenlet keeps a small stack alive. More idle ones than this many concurrent requests on
+# one loop would save nothing worth the memory.
+MAX_IDLE = 512
+
+
+class BridgeError(RuntimeError):
+    """The bridge was used where it cannot work. The message says what to do instead."""
+
+
+class _Worker(greenlet):
+    """A greenlet that runs one function after another.
+
+    Creating a greenlet costs several times what switching to one does, so a finished worker waits
+    for the next `run()` of its thread. Touched only by the thread that created it.
+    """
+
+    __slots__ = ("busy", "failure")
+
+    busy: bool  # between the start of a function and its end, while it waits included
+    failure: BaseException | None  # what the function raised, until run() takes it
+
+
+class _Idle(threading.local):
+    """The idle workers of this thread: a greenlet can only be switched to from its own thread."""
+
+    def __init__(self) -> None:
+        self.workers: list[_Worker] = []
+
+
+_idle = _Idle()
+
+
+def _work(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """The body of every worker: run what `run()` hands in, hand back the result, sleep.
+
+    A GreenletExit thrown while the worker sleeps (its thread ends) leaves the loop and ends it.
+    """
+    me = cast(_Worker, getcurrent())
+    result: Any
+    while True:
+        try:
+            result = func(*args, **kwargs)
+        except BaseException as error:  # handed to run(), which raises it
+            me.failure = error
+            result = None
+        else:
+            me.failure = None
+        me.busy = False
+        # Keep nothing of the caller alive while idle: drop every reference before the switch.
+        func = args = kwargs = None  # type: ignore[assignment]
+        result, results = None, [result]
+        func, args, kwargs = me.parent.switch(results.pop())  # type: ignore[union-attr]
+
+
+async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run synchronous code on the event loop, cooperatively.
+
+    `func` starts at once, in a greenlet, and runs until it returns or calls `wait()`. It sees the
+    same `asyncio.current_task()` and the same context variables as the caller.
+
+    Returns what `func` returns and raises what it raises. A cancellation of the task is raised in
+    `func`, at its `wait()`. As in every coroutine, a StopIteration becomes a RuntimeError. May be
+    called from any coroutine, on any loop.
+    """
+    me = getcurrent()
+    workers = _idle.workers
+    worker = workers.pop() if workers else _Worker(_work)
+    if worker.parent is not me:
+        worker.parent = me
+    # The very same Context object, not a copy: what `func` sets is seen when run() returns.
+    # Translation, time zones, the URLconf and asgiref's Local depend on it.
+    worker.gr_context = me.gr_context
+    worker.busy = True
+    answer = worker.switch(func, args, kwargs)
+    while worker.busy:
+        # `func` called wait(): its awaitable is the answer so far.
+        try:
+            value = await answer
+        except GeneratorExit:
+            _abandon(worker)
+            raise
+        except BaseException:
+            # With its traceback, so that `func` sees where the awaitable failed.
+            answer = worker.throw(*sys.exc_info())
+        else:
+            answer = worker.switch(value)
+    error = worker.failure
+    worker.failure = worker.gr_context = None
+    if len(workers) < MAX_IDLE:
+        workers.append(worker)
+    if error is not None:
+        try:
+            raise error
+        finally:
+            # The traceback holds this frame: without this the two would keep each other alive.
+            del error
+    return cast(T, answer)
+
+
+def _abandon(worker: _Worker) -> None:
+    """Unwind a worker whose coroutine is being closed (its loop is gone, or nobody awaits it).
+
+    Its `finally` blocks run, but nothing can be awaited any more: what they wait for is closed, and
+    they get an error instead.
+    """
+    answer = worker.throw(GeneratorExit())
+    while worker.busy:
+        name = _discard(answer)
+        answer = worker.throw(
+            BridgeError(f"{name} cannot be awaited: the coroutine that called run() was closed.")
+        )
+    worker.failure = worker.gr_context = None
+
+
+def wait(awaitable: Awaitable[T]) -> T:
+    """Wait for an awaitable, from synchronous code that `run()` started.
+
+    The event loop goes on meanwhile. Returns the awaitable's result and raises what it raises.
+    Raises BridgeError outside `run()`; the awaitable is then closed, so that Python does not warn
+    later that it was never awaited.
+    """
+    worker = getcurrent()
+    if type(worker) is not _Worker:
+        _refuse(awaitable)
+    return cast(T, worker.parent.switch(awaitable))  # type: ignore[union-attr]
+
+
+def in_bridge() -> bool:
+    """Whether this code was started by `run()`, so that it may call `wait()`.
+
+    False in a coroutine, even in one that bridged code waits for, and in a greenlet that another
+    library started.
+    """
+    return type(getcurrent()) is _Worker
+
+
+def _refuse(awaitable: Awaitable[object]) -> NoReturn:
+    name = _discard(awaitable)
+    if getcurrent().parent is not None:
+        where = "inside a greenlet that another library started, where it cannot switch"
+        remedy = "Call it from code that run() started directly."
+    elif asyncio._get_running_loop() is not None:
+        where = "from a coroutine, or from a function that a coroutine called directly"
+        remedy = "In a coroutine use 'await'; call the function with 'await run(function, ...)'."
+    else:
+        where = "outside run(), in a thread that runs no event loop"
+        remedy = "Start the calling function with 'await run(function, ...)' in a coroutine."
+    raise BridgeError(f"wait() was called {where}. {name} was not awaited. {remedy}")
+
+
+def _discard(awaitable: object) -> str:
+    """Close what will never be awaited. Return its name for the error message."""
+    close = getattr(awaitable, "close", None)
+    if inspect.iscoroutine(awaitable) and close is not None:
+        close()
+    name = getattr(awaitable, "__qualname__", None) or type(awaitable).__qualname__
+    return f"The {type(awaitable).__name__} {name}"
+
+
+def refuse_monkey_patching() -> None:
+    """Raise BridgeError where gevent or eventlet has patched the process.
+
+    Both replace the threads, sockets and greenlet switching that an asyncio loop rests on.
+    """
+    gevent = sys.modules.get("gevent.monkey")
+    eventlet = sys.modules.get("eventlet.patcher")
+    for name, patched in (
+        ("gevent", gevent is not None and gevent.is_anything_patched()),
+        ("eventlet", eventlet is not None and bool(eventlet.already_patched)),
+    ):
+        if patched:
+            raise BridgeError(
+                f"This process is monkey-patched by {name}, which replaces the threads and sockets "
+                f"that asyncio needs. Remove {name}'s monkey patching (for a server, pick a worker "
+                f"class without {name}, such as uvicorn's), or remove 'django_aio' from "
+                "INSTALLED_APPS."
+            )
+
+
+refuse_monkey_patching()

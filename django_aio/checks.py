@@ -1,0 +1,60 @@
+"""What `manage.py check` says about the series and the drivers.
+
+- `django_aio.E001`: a patch could not be applied. What it was for does not work.
+- `django_aio.W001`: a patch was applied to a function that it was not written against.
+- `django_aio.W002`: a database has no cooperative driver, so its calls go to a thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
+from django.db import connections
+
+from django_aio import series
+from django_aio.db.backends.threaded import ThreadedDriver, driver_of
+
+
+def check_series(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report patches in conflict or written against another source."""
+    messages: list[CheckMessage] = [
+        Error(
+            f"The patch '{patch.why}' could not be applied: {patch.reason}.",
+            hint="Another package may have changed the same place. 'python -m django_aio series' "
+            "lists all patches.",
+            obj=patch.target,
+            id="django_aio.E001",
+        )
+        for patch in series.conflicts()
+    ]
+    messages += [
+        CheckWarning(
+            f"The patch '{patch.why}' was written against another source of {patch.target} than "
+            f"that of Django {django.__version__}.",
+            hint="It was applied. Look for a newer django-aio; until then test what it does.",
+            obj=patch.target,
+            id="django_aio.W001",
+        )
+        for patch in series.drifted()
+    ]
+    return messages
+
+
+def check_drivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Name the databases whose statements go to a thread, and the remedy if there is one."""
+    return [
+        CheckWarning(
+            f"The database {alias!r} ({connections[alias].display_name}) has no cooperative driver "
+            "here: its statements run in a thread.",
+            hint="Install psycopg 3 with 'pip install django-aio[postgresql]'."
+            if connections[alias].vendor == "postgresql"
+            else "Everything works; each statement costs a hand-over to a thread.",
+            id="django_aio.W002",
+        )
+        for alias in connections
+        if isinstance(driver_of(type(connections[alias])), ThreadedDriver)
+        and connections[alias].vendor != "unknown"
+    ]

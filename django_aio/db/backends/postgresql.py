@@ -1,0 +1,213 @@
+"""PostgreSQL through psycopg 3: every wait of a connection goes through the loop.
+
+psycopg waits in exactly one method, `Connection.wait(generator)`. `CooperativeConnection` overrides
+it, so that Django's whole PostgreSQL backend (cursors, server-side cursors, COPY, GIS, third-party
+engines that derive from it) is cooperative inside the bridge and unchanged outside.
+
+One libpq handle has two faces: the synchronous one that Django uses, and its twin, an ordinary
+`psycopg.AsyncConnection`, which connects, waits and cancels, and which a pool holds. A cancelled
+statement is cancelled on the server too; if that does not end it within 5 s psycopg closes the
+connection. (psycopg 3 documentation, "Concurrent operations".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import types
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self, cast
+
+import psycopg
+from django.db.backends.base.base import NO_DB_ALIAS
+from psycopg.pq import TransactionStatus
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.db import pool
+
+IDLE = TransactionStatus.IDLE
+
+
+class ConnectionLock:
+    """psycopg's lock of a connection, which it holds while it waits.
+
+    A `threading.Lock` held across a wait would stop the loop as soon as a second task asked for it.
+    This one is a `threading.Lock` outside the bridge and waits on the loop inside. Any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    def acquire(self) -> bool:
+        """Take the lock."""
+        if self._lock.acquire(blocking=False):
+            return True
+        if in_bridge():
+            wait(self._turn())
+            return True
+        return self._lock.acquire()
+
+    def release(self) -> None:
+        """Give the lock back, to a task that waits if there is one."""
+        self._lock.release()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in list(self._waiters):
+            if not waiter.done():
+                waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+                return
+
+    async def _turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            waiter = loop.create_future()
+            # First in the queue, then the second try: a release in between wakes this waiter.
+            self._waiters.append(waiter)
+            try:
+                if self._lock.acquire(blocking=False):
+                    return
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()  # the turn was given to this task: pass it on
+                raise
+            finally:
+                self._waiters.remove(waiter)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class CooperativeConnection(psycopg.Connection[Any]):
+    """A psycopg connection that waits on the loop inside the bridge, and blocks outside as ever."""
+
+    _twin: psycopg.AsyncConnection[Any] | None = None
+
+    def __init__(self, pgconn: Any, *args: Any) -> None:
+        super().__init__(pgconn, *args)
+        self.lock = ConnectionLock()  # type: ignore[assignment]
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Connect to a server, as `psycopg.connect()` does; inside the bridge, on the loop."""
+        if not in_bridge():
+            return super().connect(conninfo, **kwargs)
+        pool.watched_store()
+        cursor_factory = kwargs.pop("cursor_factory", None)
+        row_factory = kwargs.pop("row_factory", None)
+        face = cls.over(wait(psycopg.AsyncConnection.connect(conninfo, **kwargs)))
+        if cursor_factory:
+            face.cursor_factory = cursor_factory
+        if row_factory:
+            face.row_factory = row_factory
+        return face
+
+    @classmethod
+    def over(cls, twin: psycopg.AsyncConnection[Any]) -> Self:
+        """The synchronous face over an asynchronous connection. Made once for each."""
+        face = getattr(twin, "_aio_face", None)
+        if face is None:
+            face = cls(twin.pgconn)
+            face._share(twin)
+            face._autocommit = twin.autocommit
+            twin._aio_face = face  # type: ignore[attr-defined]
+        return cast(Self, face)
+
+    @property
+    def twin(self) -> psycopg.AsyncConnection[Any]:
+        """The asynchronous face, which does the waiting."""
+        if self._twin is None:
+            handlers = self.pgconn.notice_handler, self.pgconn.notify_handler
+            twin: psycopg.AsyncConnection[Any] = psycopg.AsyncConnection(self.pgconn)
+            # Notices and notifications go to the face that Django and its users know.
+            self.pgconn.notice_handler, self.pgconn.notify_handler = handlers
+            twin._adapters, twin._prepared = self._adapters, self._prepared
+            self._share(twin)
+            twin._aio_face = self  # type: ignore[attr-defined]
+        return cast("psycopg.AsyncConnection[Any]", self._twin)
+
+    def _share(self, twin: psycopg.AsyncConnection[Any]) -> None:
+        """Make `twin` the other face.
+
+        One registry of prepared statements serves both, or each would prepare its own under the
+        same name.
+        """
+        self._twin = twin
+        self._adapters, self._prepared = twin._adapters, twin._prepared
+        # The face warns if it is forgotten while open; the twin need not say it again.
+        twin._pool = getattr(twin, "_pool", None)
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking."""
+        if in_bridge():
+            return wait(self.twin.wait(gen, *args, **kwargs))
+        return super().wait(gen, *args, **kwargs)
+
+
+class PostgreSQLDriver:
+    """How a chain judges and drops a psycopg connection at its end."""
+
+    def is_idle(self, wrapper: Any) -> bool:
+        """Whether the server has no transaction open and no statement running."""
+        return bool(wrapper.connection.pgconn.transaction_status == IDLE)
+
+    def drop(self, wrapper: Any) -> None:
+        """Return the connection to its pool if it is idle; else close it, which rolls back.
+
+        Closing sends one message and does not wait for the server.
+        """
+        idle = self.is_idle(wrapper)
+        connection, wrapper.connection = wrapper.connection, None
+        lender = getattr(connection, "_pool", None)
+        if not idle or lender is None:
+            connection.pgconn.finish()
+        if lender is not None:
+            lender.putconn_soon(connection)
+
+
+def database(upstream: types.ModuleType) -> types.ModuleType:
+    """`DatabaseWrapper.Database`: the psycopg module, with `connect()` making our connections."""
+    module = types.ModuleType(upstream.__name__, upstream.__doc__)
+    module.__dict__.update(upstream.__dict__)
+    module.__dict__["connect"] = CooperativeConnection.connect
+    return module
+
+
+def backend_pool(upstream: property) -> property:
+    """`DatabaseWrapper.pool`: inside the bridge, the loop's own asynchronous pool."""
+    get = cast(Callable[[Any], Any], upstream.fget)
+
+    def pool_of(self: Any) -> Any:
+        """The pool that connections are leased from, or None."""
+        options = self.settings_dict["OPTIONS"].get("pool")
+        # Without a name Django connects to the server rather than to a database: never pooled.
+        if not options or not in_bridge() or self.alias == NO_DB_ALIAS:
+            return get(self)
+        return pool.bridge_pool(self, options)
+
+    return property(pool_of)
+
+
+def close_pool(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`DatabaseWrapper.close_pool`: close the pool of the loop, or outside the bridge Django's."""
+
+    def close_pool(self: Any) -> None:
+        """Close the pool, so that new connections are configured anew."""
+        if in_bridge():
+            if self.pool:
+                self.pool.close()
+        else:
+            upstream(self)
+
+    return close_pool

@@ -1,0 +1,205 @@
+"""The primitive of the patch series: replace, add or rebind one attribute of Django.
+
+A patch is one line of `series.py`: a verb, what is changed, what it becomes, and why. Targets and
+replacements are named by strings (`"django.db.transaction:Atomic.__call__"`), so that reading the
+series imports nothing and a patch for a driver that is not installed costs nothing.
+
+    replace   an attribute; the named factory gets the upstream attribute and returns the new one
+    add       an attribute that upstream does not have
+    rebind    a name that a module imported (`sync_to_async` in `django.db.models.query`)
+
+What it guarantees: a patch is applied once however often it is asked for; a target that is missing,
+was taken by someone else or, for an addition, has come into being upstream is a `CONFLICT` with its
+name and the reason, and is left as it is; a replaced function whose source is not the one the patch
+was written against is reported. What it does not do: undo.
+
+Applied at start-up, by the thread that calls `django.setup()`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import django
+
+FINGERPRINTS = Path(__file__).with_name("fingerprints.json")
+
+
+class Verb(enum.Enum):
+    """What a patch does to its target."""
+
+    REPLACE = "replace"
+    ADD = "add"
+    REBIND = "rebind"
+
+
+class Status(enum.Enum):
+    """What became of a patch."""
+
+    PENDING = "pending"
+    APPLIED = "applied"
+    CONFLICT = "conflict"
+
+
+@dataclass(eq=False)
+class Patch:
+    """One change to one attribute. Written by `apply()` alone, under the series' lock.
+
+    `target` and `by` are `module:attribute.path`. `needs` names the modules that must be installed
+    for the patch to make sense, such as a database driver; `since` is the first Django that has
+    the target.
+    """
+
+    verb: Verb
+    target: str
+    by: str
+    why: str
+    needs: tuple[str, ...] = ()
+    since: tuple[int, int] = (0, 0)
+    status: Status = field(default=Status.PENDING, init=False)
+    reason: str = field(default="", init=False)
+    found: str | None = field(default=None, init=False)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the replaced source is not the one that the patch was written against.
+
+        asgiref is released on its own and its functions are only wrapped, so it is not judged.
+        """
+        known = fingerprints().get(self.target, {}).get(series_of_django())
+        return self.found is not None and self.found != known
+
+    def apply(self) -> Status:
+        """Apply the patch unless it is applied already or what it needs is not installed.
+
+        Never raises for a target that cannot be patched: the status is CONFLICT then, and `reason`
+        says what was found. An error in the replacement's own module does propagate.
+        """
+        if self.status is not Status.PENDING:
+            return self.status
+        missing = [name for name in self.needs if not _installed(name)]
+        if missing:
+            self.reason = f"{', '.join(missing)} not installed"
+            return self.status
+        try:
+            module, owner, name, upstream = self._find()
+        except PatchConflictError as conflict:
+            self.status, self.reason = Status.CONFLICT, str(conflict)
+            return self.status
+        new = resolve(self.by)
+        if self.verb is Verb.REPLACE:
+            self.found = fingerprint(upstream) if module.startswith("django.") else None
+            new = new(upstream)
+        setattr(owner, name, new)
+        self.status, self.reason = Status.APPLIED, ""
+        return self.status
+
+    def _find(self) -> tuple[str, Any, str, Any]:
+        """Return the target's module, its owner, the attribute's name and its present value."""
+        module_name, _, path = self.target.partition(":")
+        *parents, name = path.split(".")
+        try:
+            owner: Any = importlib.import_module(module_name)
+            for parent in parents:
+                owner = getattr(owner, parent)
+        except (ImportError, AttributeError) as error:
+            raise PatchConflictError(f"{self.target} cannot be reached: {error}") from error
+        found = vars(owner).get(name, _MISSING)
+        if self.verb is Verb.ADD:
+            if found is not _MISSING:
+                origin = _origin(found, owner)
+                raise PatchConflictError(f"{self.target} exists already, in {origin}")
+        elif found is _MISSING:
+            raise PatchConflictError(f"{self.target} does not exist in Django {django.__version__}")
+        elif self.verb is Verb.REBIND and _origin(found, owner).startswith("django_aio."):
+            raise PatchConflictError(f"{self.target} is already {_origin(found, owner)}")
+        return module_name, owner, name, found
+
+
+class PatchConflictError(Exception):
+    """A target is not what the patch expects. The message names it."""
+
+
+_MISSING: Any = object()
+
+
+def replace(target: str, by: str, why: str, **conditions: Any) -> Patch:
+    """A patch that replaces an attribute; `by` names a factory `new = factory(upstream)`."""
+    return Patch(Verb.REPLACE, target, by, why, **conditions)
+
+
+def add(target: str, by: str, why: str, **conditions: Any) -> Patch:
+    """A patch that adds an attribute which upstream does not define at that place."""
+    return Patch(Verb.ADD, target, by, why, **conditions)
+
+
+def rebind(target: str, by: str, why: str, **conditions: Any) -> Patch:
+    """A patch that binds a name in a module to something else."""
+    return Patch(Verb.REBIND, target, by, why, **conditions)
+
+
+def resolve(name: str) -> Any:
+    """Return what `module:attribute.path` names. Raises ImportError or AttributeError."""
+    module_name, _, path = name.partition(":")
+    found: Any = importlib.import_module(module_name)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def fingerprint(upstream: object) -> str | None:
+    """Return 12 hexadecimal digits that identify the source of a function or class.
+
+    White space does not count. None where there is none to read: a module, a plain value, an
+    installation without source files.
+    """
+    function = upstream
+    if isinstance(upstream, ModuleType):
+        return None
+    if isinstance(upstream, (staticmethod, classmethod)):
+        function = upstream.__func__
+    elif isinstance(upstream, property):
+        function = upstream.fget
+    try:
+        source = inspect.getsource(inspect.unwrap(function))  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256("".join(source.split()).encode()).hexdigest()[:12]
+
+
+@cache
+def fingerprints() -> dict[str, dict[str, str]]:
+    """The sources that the patches were written against: {target: {Django series: fingerprint}}."""
+    known: dict[str, dict[str, str]] = json.loads(FINGERPRINTS.read_text(encoding="utf-8"))
+    return known
+
+
+def series_of_django() -> str:
+    """The feature release of the installed Django, such as "6.1"."""
+    return ".".join(str(part) for part in django.VERSION[:2])
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _origin(value: object, owner: Any) -> str:
+    """Where a value was defined, for a message."""
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if module and name:
+        return f"{module}.{name}"
+    return owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__qualname__}"

@@ -1,0 +1,130 @@
+"""The table of contents: every change to Django, in landing order, one line each.
+
+`python -m django_aio series` prints it with what became of each patch. `apply_series()` applies all
+but the drivers; a driver's patches are applied when a connection of its engine is first made, so
+that a project without PostgreSQL never imports psycopg. Any thread may apply, under one lock.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import django
+
+from django_aio.patching import Patch, Status, add, rebind, replace
+
+BASE = "django.db.backends.base.base:BaseDatabaseWrapper"
+PG = "django.db.backends.postgresql.base:DatabaseWrapper"
+LITE = "django.db.backends.sqlite3.base:DatabaseWrapper"
+COMPILER = "django.db.models.sql.compiler"
+QUERY = "django.db.models.sql.query:Query"
+SUBQUERIES = "django.db.models.sql.subqueries"
+HANDLER = "django.core.handlers.base:BaseHandler"
+ASGI = "django.core.handlers.asgi:ASGIHandler"
+NATIVE = "django_aio.utils.asyncio:native"
+PSYCOPG = ("psycopg",)
+AIOSQLITE = ("aiosqlite",)
+
+# fmt: off
+_SERIES: tuple[Patch, ...] = (
+    # 1. The bridge: inside it, synchronous code may wait.
+    rebind("django.utils.asyncio:get_running_loop", "django_aio.utils.asyncio:get_running_loop", "the async_unsafe guard lets bridged code pass"),
+    replace("asgiref.sync:AsyncToSync.__call__", "django_aio.utils.asyncio:async_to_sync_call", "async_to_sync() inside the bridge waits"),
+    # 2. Connections: a connection belongs to a call chain.
+    add("django.db.utils:ConnectionHandler.__getitem__", "django_aio.db.chains:getitem", "every task has its own connections"),
+    add("django.db.utils:ConnectionHandler.__setitem__", "django_aio.db.chains:setitem", "a connection is set for the task"),
+    add("django.db.utils:ConnectionHandler.__delitem__", "django_aio.db.chains:delitem", "a connection is removed from the task"),
+    replace("django.utils.connection:BaseConnectionHandler.all", "django_aio.db.chains:all_connections", "connections.all() lists the task's"),
+    replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
+    replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
+    # 3. PostgreSQL: psycopg waits on the loop.
+    replace(f"{PG}.Database", "django_aio.db.backends.postgresql:database", "connections wait on the loop", needs=PSYCOPG),
+    replace(f"{PG}.pool", "django_aio.db.backends.postgresql:backend_pool", "OPTIONS['pool'] pools asynchronous connections", needs=PSYCOPG),
+    replace(f"{PG}.close_pool", "django_aio.db.backends.postgresql:close_pool", "the pool of the loop is closed", needs=PSYCOPG),
+    replace(f"{PG}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with on server-side cursors", needs=PSYCOPG),
+    # 4. SQLite: one hop to aiosqlite's thread per statement.
+    replace(f"{LITE}.get_new_connection", "django_aio.db.backends.sqlite3:get_new_connection", "files are opened in aiosqlite's thread", needs=AIOSQLITE),
+    replace(f"{LITE}.create_cursor", "django_aio.db.backends.sqlite3:create_cursor", "statements run in aiosqlite's thread", needs=AIOSQLITE),
+    replace(f"{LITE}._set_autocommit", "django_aio.db.backends.sqlite3:set_autocommit", "sqlite3's implicit commit runs in the thread", needs=AIOSQLITE),
+    add(f"{LITE}._commit", "django_aio.db.backends.sqlite3:_commit", "commits run in the thread", needs=AIOSQLITE),
+    add(f"{LITE}._rollback", "django_aio.db.backends.sqlite3:_rollback", "rollbacks run in the thread", needs=AIOSQLITE),
+    add(f"{LITE}._close", "django_aio.db.backends.sqlite3:_close", "the thread ends with its connection", needs=AIOSQLITE),
+    # 5. The ORM: every a-prefixed method runs on the loop.
+    rebind("django.db.models.query:sync_to_async", NATIVE, "QuerySet, RawQuerySet, aprefetch_related_objects"),
+    rebind("django.db.models.base:sync_to_async", NATIVE, "Model.asave, adelete, arefresh_from_db"),
+    rebind("django.db.models.fields.related_descriptors:sync_to_async", NATIVE, "related managers"),
+    rebind("django.contrib.contenttypes.fields:sync_to_async", NATIVE, "generic relations"),
+    rebind("django.core.paginator:sync_to_async", NATIVE, "AsyncPaginator", since=(6, 0)),
+    replace("django.db.models.query:BaseIterable._async_generator", "django_aio.db.models:iterate", "async for closes its cursor on the loop"),
+    add(f"{COMPILER}:SQLCompiler.aexecute_sql", "django_aio.db.models:aexecute_sql", "SQLCompiler.aexecute_sql()"),
+    add(f"{COMPILER}:SQLCompiler.aresults_iter", "django_aio.db.models:aresults_iter", "SQLCompiler.aresults_iter()"),
+    add(f"{COMPILER}:SQLCompiler.ahas_results", "django_aio.db.models:ahas_results", "SQLCompiler.ahas_results()"),
+    add(f"{COMPILER}:SQLCompiler.aexplain_query", "django_aio.db.models:aexplain_query", "SQLCompiler.aexplain_query()"),
+    add(f"{QUERY}.aget_count", "django_aio.db.models:aget_count", "Query.aget_count()"),
+    add(f"{QUERY}.aget_aggregation", "django_aio.db.models:aget_aggregation", "Query.aget_aggregation()"),
+    add(f"{QUERY}.ahas_results", "django_aio.db.models:ahas_results", "Query.ahas_results()"),
+    add(f"{QUERY}.aexplain", "django_aio.db.models:aexplain", "Query.aexplain()"),
+    add(f"{SUBQUERIES}:DeleteQuery.ado_query", "django_aio.db.models:ado_query", "DeleteQuery.ado_query()"),
+    add(f"{SUBQUERIES}:DeleteQuery.adelete_batch", "django_aio.db.models:adelete_batch", "DeleteQuery.adelete_batch()"),
+    add(f"{SUBQUERIES}:UpdateQuery.aupdate_batch", "django_aio.db.models:aupdate_batch", "UpdateQuery.aupdate_batch()"),
+    # 6. Transactions.
+    add("django.db.transaction:Atomic.__aenter__", "django_aio.db.transaction:aenter", "async with transaction.atomic()"),
+    add("django.db.transaction:Atomic.__aexit__", "django_aio.db.transaction:aexit", "async with transaction.atomic()"),
+    add("django.db.transaction:Atomic.__call__", "django_aio.db.transaction:decorate", "@transaction.atomic on a coroutine function"),
+    # 7. The request path: one request, one greenlet.
+    replace(f"{HANDLER}.load_middleware", "django_aio.core.handlers.base:load_middleware", "the synchronous chain, inside the bridge"),
+    replace(f"{HANDLER}.adapt_method_mode", "django_aio.core.handlers.base:adapt_method_mode", "coroutine middleware is awaited"),
+    replace(f"{HANDLER}.make_view_atomic", "django_aio.core.handlers.base:make_view_atomic", "coroutine views are awaited, ATOMIC_REQUESTS too"),
+    replace(f"{HANDLER}.get_response_async", "django_aio.core.handlers.base:get_response_async", "the chain runs in one greenlet"),
+    rebind("django.core.handlers.base:import_string", "django_aio.core.handlers.base:import_middleware", "middleware runs where the policy says"),
+    replace(f"{ASGI}.handle", "django_aio.core.handlers.asgi:handle", "the whole request runs in one greenlet"),
+    replace(f"{ASGI}.__call__", "django_aio.core.handlers.asgi:call", "the lifespan protocol is accepted"),
+    # 8. What the default middleware and the views of django.contrib.auth call.
+    rebind("django.dispatch.dispatcher:sync_to_async", NATIVE, "Signal.asend() calls receivers on the loop"),
+    rebind("django.contrib.sessions.backends.base:sync_to_async", NATIVE, "session engines"),
+    rebind("django.contrib.sessions.backends.db:sync_to_async", NATIVE, "the database session engine saves on the loop"),
+)
+# fmt: on
+
+# On this Django.
+SERIES: tuple[Patch, ...] = tuple(patch for patch in _SERIES if patch.since <= django.VERSION)
+
+_lock = threading.Lock()
+
+
+def is_backend(patch: Patch) -> bool:
+    """Whether the patch waits for its database backend to be used."""
+    return bool(patch.needs)
+
+
+def apply_series() -> None:
+    """Apply every patch but those of database backends. Idempotent."""
+    with _lock:
+        for patch in SERIES:
+            if not is_backend(patch):
+                patch.apply()
+
+
+def apply_backend(module: str) -> None:
+    """Apply the patches of one backend module, such as django.db.backends.sqlite3.base."""
+    with _lock:
+        for patch in SERIES:
+            if is_backend(patch) and patch.target.startswith(f"{module}:"):
+                patch.apply()
+
+
+def apply_all() -> None:
+    """Apply every patch whose requirements are installed, for `python -m django_aio series`."""
+    apply_series()
+    for module in dict.fromkeys(p.target.partition(":")[0] for p in SERIES if is_backend(p)):
+        apply_backend(module)
+
+
+def conflicts() -> list[Patch]:
+    """The patches that Django's present source does not allow."""
+    return [patch for patch in SERIES if patch.status is Status.CONFLICT]
+
+
+def drifted() -> list[Patch]:
+    """The applied patches whose target is not the source they were written against."""
+    return [patch for patch in SERIES if patch.drifted]

@@ -1,0 +1,1 @@
+"""The patches of `django.utils` and of asgiref's crossings between the two colours."""

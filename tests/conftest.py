@@ -1,0 +1,74 @@
+"""What all tests share: coroutine tests, and a database that is empty again after each test."""
+
+import asyncio
+import gc
+import inspect
+import os
+from pathlib import Path
+
+import django
+import pytest
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connection, connections  # noqa: E402
+from django.test.utils import (  # noqa: E402
+    setup_databases,
+    setup_test_environment,
+    teardown_databases,
+    teardown_test_environment,
+)
+
+postgresql_only = pytest.mark.skipif(
+    settings.TEST_DB != "postgresql", reason="needs PostgreSQL (TEST_DB=postgresql)"
+)
+sqlite_only = pytest.mark.skipif(settings.TEST_DB != "sqlite", reason="needs TEST_DB=sqlite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Run a coroutine test on a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    asyncio.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment():
+    setup_test_environment()
+    yield
+    teardown_test_environment()
+
+
+@pytest.fixture(scope="session")
+def _database(_environment):
+    old = setup_databases(verbosity=0, interactive=False)
+    yield
+    teardown_databases(old, verbosity=0)
+    if settings.TEST_DB == "sqlite":
+        for path in Path(settings.DATABASES["default"]["NAME"]).parent.glob(f"{settings.NAME}*"):
+            path.unlink()
+
+
+@pytest.fixture
+def db(_database):
+    """An empty database whose changes are committed, so that every connection sees them."""
+    yield
+    gc.collect()
+    call_command("flush", verbosity=0, interactive=False)
+    connections.close_all()
+
+
+@pytest.fixture
+def pooled(db, monkeypatch):
+    """PostgreSQL with a pool of 4 connections."""
+    if connection.vendor != "postgresql":
+        pytest.skip("needs PostgreSQL (TEST_DB=postgresql)")
+    options = {"pool": {"min_size": 1, "max_size": 4, "timeout": 5}}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)

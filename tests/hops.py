@@ -1,0 +1,42 @@
+"""Counts every hand-over to another thread: executor submissions and new threads."""
+
+import concurrent.futures
+import contextlib
+import threading
+import traceback
+
+
+class Hops(list):
+    """What was handed over, one description each, with the stack that did it."""
+
+    def by(self, module: str) -> list[str]:
+        """The hand-overs whose innermost frame is in `module`."""
+        return [hop for hop in self if f"/{module}/" in hop.splitlines()[-2]]
+
+
+@contextlib.contextmanager
+def count_hops():
+    """Record the hand-overs of the block, from any thread, into the list it yields."""
+    hops = Hops()
+    submit = concurrent.futures.ThreadPoolExecutor.submit
+    start = threading.Thread.start
+
+    def note(what):
+        stack = "".join(traceback.format_stack(limit=12)[:-2])
+        hops.append(f"{what}\n{stack}")
+
+    def counting_submit(self, fn, /, *args, **kwargs):
+        note(f"submit {fn}")
+        return submit(self, fn, *args, **kwargs)
+
+    def counting_start(self):
+        note(f"start {self.name}")
+        return start(self)
+
+    concurrent.futures.ThreadPoolExecutor.submit = counting_submit
+    threading.Thread.start = counting_start
+    try:
+        yield hops
+    finally:
+        concurrent.futures.ThreadPoolExecutor.submit = submit
+        threading.Thread.start = start

@@ -56,6 +56,7 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.contrib.contenttypes.fields:sync_to_async", NATIVE, "generic relations"),
     rebind("django.core.paginator:sync_to_async", NATIVE, "AsyncPaginator", since=(6, 0)),
     replace("django.db.models.query:BaseIterable._async_generator", "django_aio.db.models:iterate", "async for closes its cursor on the loop"),
+    replace("django.db.models.query:QuerySet.aiterator", "django_aio.db.models:aiterator", "aiterator() streams, and closes with its generator"),
     add(f"{COMPILER}:SQLCompiler.aexecute_sql", "django_aio.db.models:aexecute_sql", "SQLCompiler.aexecute_sql()"),
     add(f"{COMPILER}:SQLCompiler.aresults_iter", "django_aio.db.models:aresults_iter", "SQLCompiler.aresults_iter()"),
     add(f"{COMPILER}:SQLCompiler.ahas_results", "django_aio.db.models:ahas_results", "SQLCompiler.ahas_results()"),

@@ -7,37 +7,57 @@ lacks is here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+import functools
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 from typing import Any
+
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
 
 from django_aio.bridge import run
 
 
-async def async_generator(self: Any) -> AsyncGenerator[Any]:
-    """`BaseIterable._async_generator`: the rows of a query, `chunk_size` at a time.
+async def _stream(start: Callable[[], Iterable[Any]], size: int) -> AsyncGenerator[Any]:
+    """Yield what `start()` iterates over, `size` items for each crossing of the bridge.
 
-    Django leaves the cursor of a loop that was broken off to the garbage collector, which would
-    close it by blocking; here it is closed on the loop, when the generator is.
+    Django closes the cursor of an iteration that was broken off when its generators are garbage.
+    They become garbage inside the bridge, where closing may wait: `held` has the only reference.
     """
-    rows = iter(self)
+    held = [iter(await run(start))]
     try:
-        while chunk := await run(_take, rows, self.chunk_size):
-            for row in chunk:
-                yield row
-            if len(chunk) < self.chunk_size:
+        while chunk := await run(_take, held, size):
+            for item in chunk:
+                yield item
+            if len(chunk) < size:
                 break
     finally:
-        await run(rows.close)
+        await run(held.clear)
 
 
-def _take(rows: Any, size: int) -> list[Any]:
-    return list(islice(rows, size))
+def _take(held: list[Iterator[Any]], size: int) -> list[Any]:
+    return list(islice(held[0], size))
 
 
 def iterate(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]]:
-    """`BaseIterable._async_generator` replaced."""
-    return async_generator
+    """`BaseIterable._async_generator`: the rows of a query, `chunk_size` at a time."""
+
+    def _async_generator(self: Any) -> AsyncGenerator[Any]:
+        return _stream(self.__iter__, self.chunk_size)
+
+    return _async_generator
+
+
+def aiterator(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]]:
+    """`QuerySet.aiterator()`: what `iterator()` does, with a server-side cursor where there is one.
+
+    Django's is a generator round another, so closing it leaves the cursor open for a while.
+    """
+
+    @functools.wraps(upstream)
+    def aiterator(self: Any, chunk_size: int = 2000) -> AsyncGenerator[Any]:
+        return _stream(functools.partial(self.iterator, chunk_size), chunk_size)
+
+    return aiterator
 
 
 Twin = Callable[..., Coroutine[Any, Any, Any]]
@@ -65,9 +85,7 @@ adelete_batch = twin("delete_batch")
 aupdate_batch = twin("update_batch")
 
 
-async def aresults_iter(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-    """The asynchronous twin of `results_iter()`: an asynchronous iterator over the rows."""
-    rows = iter(await run(self.results_iter, *args, **kwargs))
-    while chunk := await run(_take, rows, 100):
-        for row in chunk:
-            yield row
+def aresults_iter(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+    """The asynchronous twin of `results_iter()`: an asynchronous generator of the rows."""
+    start = functools.partial(self.results_iter, *args, **kwargs)
+    return _stream(start, GET_ITERATOR_CHUNK_SIZE)

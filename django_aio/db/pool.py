@@ -15,24 +15,24 @@ server call it) closes what the store holds. ASGI's lifespan shutdown closes it 
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator
+from typing import Any, Protocol
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import run, wait
 
-if TYPE_CHECKING:
-    from psycopg_pool import AsyncConnectionPool
-
-    from django_aio.db.backends.postgresql import CooperativeConnection
-
 # How long the end of a loop waits for threads that close a connection, in seconds.
 CLOSE_TIMEOUT = 5.0
+
+
+class Pool(Protocol):
+    """What a store keeps of a driver's pool."""
+
+    async def close(self) -> None:
+        """Close the pool and its connections, even if the loop has cancelled its tasks."""
 
 
 class Store:
@@ -40,7 +40,7 @@ class Store:
 
     def __init__(self) -> None:
         self.idle: dict[str, list[Any]] = {}
-        self.pools: dict[str, AsyncConnectionPool[Any]] = {}
+        self.pools: dict[str, Pool] = {}
         self.ending: set[asyncio.Future[Any]] = set()  # threads that are closing a connection
         self.closed = False
         self._guard: AsyncGenerator[None] | None = None
@@ -156,116 +156,3 @@ def _reusable(wrapper: BaseDatabaseWrapper) -> bool:
 def pooled(wrapper: BaseDatabaseWrapper) -> bool:
     """Whether the physical connection is leased from a pool."""
     return getattr(wrapper.connection, "_pool", None) is not None
-
-
-class BridgePool:
-    """What Django's PostgreSQL backend sees as its pool inside the bridge.
-
-    It has the four methods that the backend calls, and leases from the loop's
-    `AsyncConnectionPool`. Called inside the bridge, in the loop's thread.
-    """
-
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
-        self.pool = pool
-
-    def open(self) -> None:
-        """Start the pool if it is not open."""
-        if self.pool.closed:
-            wait(self.pool.open())
-
-    def getconn(self) -> CooperativeConnection:
-        """Lease a connection. Raises `psycopg_pool.PoolTimeout` if none comes free in time."""
-        face = _face(wait(self.pool.getconn()))
-        face._pool = self  # type: ignore[assignment]
-        return face
-
-    def putconn(self, face: CooperativeConnection) -> None:
-        """Return a connection. The pool closes one that is not idle."""
-        face._pool = None
-        wait(self.pool.putconn(face.twin))
-
-    def putconn_soon(self, face: CooperativeConnection) -> None:
-        """Return a connection from where nothing can be awaited, such as a task's end."""
-        face._pool = None
-        twin = face.twin
-        returning = asyncio.get_running_loop().create_task(self.pool.putconn(twin))
-        _returning.add(returning)
-        returning.add_done_callback(functools.partial(_returned, twin))
-
-    def close(self) -> None:
-        """Close the pool; the next `getconn()` of this alias opens a new one."""
-        pools = store().pools
-        for alias in [alias for alias, pool in pools.items() if pool is self.pool]:
-            del pools[alias]
-        wait(self.pool.close())
-
-
-# Tasks need a reference until they are done.
-_returning: set[asyncio.Task[None]] = set()
-
-
-def _returned(twin: Any, task: asyncio.Task[None]) -> None:
-    """A return that the loop's end cancelled must not leave the connection open."""
-    _returning.discard(task)
-    if task.cancelled() or task.exception() is not None:
-        twin.pgconn.finish()
-
-
-def bridge_pool(wrapper: Any, options: Any) -> BridgePool:
-    """The pool of the wrapper's alias on the running loop, made at its first use."""
-    pools = watched_store().pools
-    pool = pools.get(wrapper.alias)
-    if pool is None:
-        pool = pools[wrapper.alias] = _make_pool(wrapper, {} if options is True else options)
-    return BridgePool(pool)
-
-
-def _make_pool(wrapper: Any, options: dict[str, Any]) -> AsyncConnectionPool[Any]:
-    """Build the pool from the options that Django's own pool takes."""
-    if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0:
-        raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
-    try:
-        import psycopg
-        from psycopg_pool import AsyncConnectionPool
-    except ImportError as error:
-        raise ImproperlyConfigured(
-            f"DATABASES[{wrapper.alias!r}]['OPTIONS']['pool'] needs psycopg_pool, which cannot be "
-            "imported. Install it with 'pip install django-aio[postgresql]'."
-        ) from error
-
-    parameters = wrapper.get_connection_params()
-    cursor_factory = parameters.pop("cursor_factory")
-    parameters["autocommit"] = True
-    options = dict(options)
-    if "check" not in options and wrapper.settings_dict["CONN_HEALTH_CHECKS"]:
-        options["check"] = AsyncConnectionPool.check_connection
-    elif "check" in options:
-        options["check"] = _adapted(options["check"])
-    if "reset" in options:
-        options["reset"] = _adapted(options["reset"])
-    # A copy, because the pool outlives the chain whose wrapper this is.
-    configure = wrapper.copy()._configure_connection
-
-    async def configure_face(twin: psycopg.AsyncConnection[Any]) -> None:
-        _face(twin).cursor_factory = cursor_factory
-        await run(configure, _face(twin))
-
-    return AsyncConnectionPool(kwargs=parameters, open=False, configure=configure_face, **options)
-
-
-def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """A callback written for Django's synchronous pool, for the asynchronous one."""
-    if callback is None or asyncio.iscoroutinefunction(callback):
-        return callback
-
-    async def call(twin: Any) -> None:
-        await run(callback, _face(twin))
-
-    return call
-
-
-def _face(twin: Any) -> CooperativeConnection:
-    """The synchronous face of a pooled connection: made once, kept with it."""
-    from django_aio.db.backends.postgresql import CooperativeConnection
-
-    return CooperativeConnection.over(twin)

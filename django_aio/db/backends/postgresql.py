@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Self, cast
 
 import psycopg
+from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from psycopg.pq import TransactionStatus
 
@@ -194,7 +195,14 @@ def backend_pool(upstream: property) -> property:
         # Without a name Django connects to the server rather than to a database: never pooled.
         if not options or not in_bridge() or self.alias == NO_DB_ALIAS:
             return get(self)
-        return pool.bridge_pool(self, options)
+        try:
+            from django_aio.db.backends.pools import bridge_pool
+        except ImportError as error:
+            raise ImproperlyConfigured(
+                f"DATABASES[{self.alias!r}]['OPTIONS']['pool'] needs psycopg_pool, which cannot be "
+                "imported. Install it with 'pip install django-aio[postgresql]'."
+            ) from error
+        return bridge_pool(self, options)
 
     return property(pool_of)
 

@@ -1,14 +1,14 @@
 """Requests through the default middleware stay on the loop: no hand-over, no blocking call."""
 
 import pytest
+from asgi import Client
 from blockbuster import BlockBuster
 from django.conf import settings
 from django.contrib.auth.models import User
-
-from asgi import Client
-from django_aio import run
 from hops import count_hops
 from testapp.models import Author, Book
+
+from django_aio import run
 
 PAGES = ["/json/", "/row/{pk}/", "/template/", "/trusted/", "/form/", "/stream/"]
 

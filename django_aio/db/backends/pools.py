@@ -1,0 +1,173 @@
+"""`OPTIONS["pool"]`: a `psycopg_pool.AsyncConnectionPool` for each loop and alias.
+
+Django's backend asks its `pool` for connections; inside the bridge it gets a `BridgePool`, which
+leases from the loop's pool and hands out the synchronous face of what it gets. The options are
+those of Django's own pool. (Django documentation, "Connection pool"; psycopg_pool documentation.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, cast
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from psycopg_pool import AsyncConnectionPool
+
+from django_aio.bridge import run, wait
+from django_aio.db.backends.postgresql import CooperativeConnection
+from django_aio.db.pool import store, watched_store
+
+
+class LoopPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
+    """A pool that ends with its loop, even if the loop cancels the pool's tasks first.
+
+    `asyncio.run()` cancels every task and waits for them. A worker of psycopg_pool that is just
+    connecting takes the cancellation for a failed attempt and goes on, for ever; and a pool whose
+    tasks were cancelled cannot be closed. Touched by the thread of its loop.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(open=False, **options)
+        self.twins: weakref.WeakSet[psycopg.AsyncConnection[Any]] = weakref.WeakSet()
+
+    @classmethod
+    async def worker(cls, q: Any) -> None:
+        """Do what the pool asks for in the background, until the loop ends."""
+        await super().worker(_UntilCancelled(q))  # type: ignore[arg-type]
+
+    async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - upstream's
+        """Close the pool and every connection that waits in it."""
+        idle = [twin for twin in self.twins if getattr(twin, "_pool", None) is None]
+        try:
+            await super().close(timeout)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The pool's tasks were cancelled, not this one: the loop is ending.
+            for twin in idle:
+                twin.pgconn.finish()
+
+
+class _UntilCancelled:
+    """The queue of a worker's work, which says at once that a cancelled worker has none left."""
+
+    def __init__(self, queue: asyncio.Queue[Any]) -> None:
+        self._queue = queue
+
+    async def get(self) -> Any:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return await self._queue.get()
+
+
+class BridgePool:
+    """What Django's PostgreSQL backend sees as its pool inside the bridge.
+
+    It has the four methods that the backend calls, and leases from the loop's
+    `AsyncConnectionPool`. Called inside the bridge, in the loop's thread.
+    """
+
+    def __init__(self, pool: LoopPool) -> None:
+        self.pool = pool
+
+    def open(self) -> None:
+        """Start the pool if it is not open."""
+        if self.pool.closed:
+            wait(self.pool.open())
+
+    def getconn(self) -> CooperativeConnection:
+        """Lease a connection. Raises `psycopg_pool.PoolTimeout` if none comes free in time."""
+        face = _face(wait(self.pool.getconn()))
+        face._pool = cast(Any, self)
+        return face
+
+    def putconn(self, face: CooperativeConnection) -> None:
+        """Return a connection. The pool closes one that is not idle."""
+        face._pool = None
+        wait(self.pool.putconn(face.twin))
+
+    def putconn_soon(self, face: CooperativeConnection) -> None:
+        """Return a connection from where nothing can be awaited, such as a task's end."""
+        face._pool = None
+        twin = face.twin
+        returning = asyncio.get_running_loop().create_task(self.pool.putconn(twin))
+        _returning.add(returning)
+        returning.add_done_callback(functools.partial(_returned, twin))
+
+    def close(self) -> None:
+        """Close the pool; the next `getconn()` of this alias opens a new one."""
+        pools = store().pools
+        for alias in [alias for alias, pool in pools.items() if pool is self.pool]:
+            del pools[alias]
+        wait(self.pool.close())
+
+
+# Tasks need a reference until they are done.
+_returning: set[asyncio.Task[None]] = set()
+
+
+def _returned(twin: Any, task: asyncio.Task[None]) -> None:
+    """A return that the loop's end cancelled must not leave the connection open."""
+    _returning.discard(task)
+    if task.cancelled() or task.exception() is not None:
+        twin.pgconn.finish()
+
+
+def bridge_pool(wrapper: Any, options: Any) -> BridgePool:
+    """The pool of the wrapper's alias on the running loop, made at its first use."""
+    pools = watched_store().pools
+    pool = pools.get(wrapper.alias)
+    if pool is None:
+        pool = pools[wrapper.alias] = _make_pool(wrapper, {} if options is True else options)
+    assert isinstance(pool, LoopPool)
+    return BridgePool(pool)
+
+
+def _make_pool(wrapper: Any, options: dict[str, Any]) -> LoopPool:
+    """Build the pool from the options that Django's own pool takes."""
+    if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0:
+        raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
+    parameters = wrapper.get_connection_params()
+    cursor_factory = parameters.pop("cursor_factory")
+    parameters["autocommit"] = True
+    options = dict(options)
+    if "check" not in options and wrapper.settings_dict["CONN_HEALTH_CHECKS"]:
+        options["check"] = AsyncConnectionPool.check_connection
+    elif "check" in options:
+        options["check"] = _adapted(options["check"])
+    if "reset" in options:
+        options["reset"] = _adapted(options["reset"])
+    # A copy, because the pool outlives the chain whose wrapper this is.
+    configure = wrapper.copy()._configure_connection
+
+    async def configure_face(twin: psycopg.AsyncConnection[Any]) -> None:
+        pool.twins.add(twin)
+        face = _face(twin)
+        face.cursor_factory = cursor_factory
+        face._pool = None  # psycopg's mark of a connection that a pool looks after
+        await run(configure, face)
+
+    pool = LoopPool(kwargs=parameters, configure=configure_face, **options)
+    return pool
+
+
+def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """A callback written for Django's synchronous pool, for the asynchronous one."""
+    if callback is None or asyncio.iscoroutinefunction(callback):
+        return callback
+
+    async def call(twin: Any) -> None:
+        await run(callback, _face(twin))
+
+    return call
+
+
+def _face(twin: Any) -> CooperativeConnection:
+    """The synchronous face of a pooled connection: made once, kept with it."""
+    return CooperativeConnection.over(twin)

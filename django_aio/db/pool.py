@@ -42,8 +42,12 @@ class Store:
         self.idle: dict[str, list[Any]] = {}
         self.pools: dict[str, Pool] = {}
         self.ending: set[asyncio.Future[Any]] = set()  # threads that are closing a connection
-        self.closed = False
         self._guard: AsyncGenerator[None] | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether the store will be closed with its loop."""
+        return self._guard is not None
 
     async def watch(self) -> None:
         """Have the store closed with its loop."""
@@ -55,11 +59,11 @@ class Store:
         try:
             yield
         finally:
+            self._guard = None
             await self.close()
 
     async def close(self) -> None:
-        """Close every idle connection and every pool."""
-        self.closed = True
+        """Close every idle connection and every pool. The store can be used again."""
         idle, self.idle = self.idle, {}
         pools, self.pools = self.pools, {}
         for wrapper in (wrapper for wrappers in idle.values() for wrapper in wrappers):
@@ -74,10 +78,10 @@ _stores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Store] = weakref.W
 
 
 def store() -> Store:
-    """The store of the running loop. A store that was closed is replaced by a new one."""
+    """The store of the running loop."""
     loop = asyncio.get_running_loop()
     found = _stores.get(loop)
-    if found is None or found.closed:
+    if found is None:
         found = _stores[loop] = Store()
     return found
 
@@ -85,16 +89,14 @@ def store() -> Store:
 def watched_store() -> Store:
     """The store of the running loop, sure to be closed with it. Called inside the bridge."""
     found = store()
-    if found._guard is None:
+    if not found.watched:
         wait(found.watch())
     return found
 
 
 async def close_store() -> None:
     """Close what waits on the running loop, as at the shutdown of an ASGI server's lifespan."""
-    found = _stores.pop(asyncio.get_running_loop(), None)
-    if found is not None:
-        await found.close()
+    await store().close()
 
 
 def take_idle(alias: str) -> Any:
@@ -117,14 +119,8 @@ def give_back(wrapper: Any) -> None:
     driver = getattr(wrapper, "aio_driver", None)
     if driver is None or wrapper.connection is None:
         return
-    found = _stores.get(asyncio.get_running_loop())
-    if (
-        found is None
-        or found._guard is None
-        or found.closed
-        or not _reusable(wrapper)
-        or not driver.is_idle(wrapper)
-    ):
+    found = store()
+    if not found.watched or not _reusable(wrapper) or not driver.is_idle(wrapper):
         driver.drop(wrapper)
         return
     wrapper.queries_log.clear()

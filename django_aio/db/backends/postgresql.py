@@ -64,8 +64,14 @@ class ConnectionLock:
     def _wake(self) -> None:
         for waiter in list(self._waiters):
             if not waiter.done():
-                waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+                waiter.get_loop().call_soon_threadsafe(self._give_turn, waiter)
                 return
+
+    def _give_turn(self, waiter: asyncio.Future[None]) -> None:
+        if waiter.done():
+            self._wake()  # cancelled in the meantime: the next one's turn
+        else:
+            waiter.set_result(None)
 
     async def _turn(self) -> None:
         loop = asyncio.get_running_loop()
@@ -83,11 +89,6 @@ class ConnectionLock:
                 raise
             finally:
                 self._waiters.remove(waiter)
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 class CooperativeConnection(psycopg.Connection[Any]):

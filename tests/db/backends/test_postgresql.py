@@ -1,0 +1,181 @@
+"""psycopg 3 on the loop: faces, locks, server-side cancellation, COPY, notices."""
+
+import asyncio
+import threading
+
+import psycopg
+import pytest
+from conftest import postgresql_only
+from django.db import DataError, OperationalError, connection
+from testapp.models import Author
+
+from django_aio import run
+from django_aio.db.backends.postgresql import ConnectionLock, CooperativeConnection
+
+pytestmark = [pytest.mark.usefixtures("db"), postgresql_only]
+
+
+async def execute(sql, *params):
+    async with connection.cursor() as cursor:
+        await cursor.execute(sql, params or None)
+        return await cursor.fetchall() if cursor.description else None
+
+
+async def test_the_loop_goes_on_during_a_statement():
+    """The lock that the statement waits for is given by the loop itself."""
+    await execute("SELECT pg_advisory_lock(1)")
+    waiting = asyncio.create_task(execute("SELECT pg_advisory_lock(1)"))
+    while not (await execute("SELECT count(*) FROM pg_locks WHERE NOT granted"))[0][0]:
+        pass
+    await execute("SELECT pg_advisory_unlock(1)")
+    await waiting
+
+
+async def test_both_faces_share_prepared_statements():
+    def prepare():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1", prepare=True)
+
+    await run(connection.ensure_connection)
+    face = connection.connection
+    assert isinstance(face, CooperativeConnection)
+    assert CooperativeConnection.over(face.twin) is face
+    await run(face.execute, "SELECT 1", prepare=True)
+    await face.twin.execute("SELECT 2", prepare=True)
+    await run(face.execute, "SELECT 3", prepare=True)
+
+
+async def test_a_connection_opened_outside_works_inside():
+    """As a test's connection does, which its synchronous set-up opened."""
+    params = connection.get_connection_params()
+    face = await asyncio.to_thread(CooperativeConnection.connect, **params)
+    notices = []
+    face.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    await run(face.execute, "DO $$ BEGIN RAISE NOTICE 'hello'; END $$")
+    assert notices == ["hello"]
+    await run(face.close)
+
+
+async def test_cancelling_a_task_cancels_its_statement():
+    started = asyncio.Event()
+    pid = None
+
+    async def sleep():
+        nonlocal pid
+        pid = (await execute("SELECT pg_backend_pid()"))[0][0]
+        started.set()
+        await execute("SELECT pg_sleep(60)")
+
+    task = asyncio.create_task(sleep())
+    await started.wait()
+    query = "SELECT state FROM pg_stat_activity WHERE pid = %s AND query LIKE %s"
+    while not await execute(query, pid, "%pg_sleep(60)%"):
+        pass
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await execute(query + " AND state = 'active'", pid, "%pg_sleep(60)%") == []
+
+
+async def test_a_timeout_leaves_a_connection_that_works():
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await execute("SELECT pg_sleep(60)")
+    assert await execute("SELECT 1") == [(1,)]
+
+
+async def test_a_killed_connection_is_an_operational_error():
+    pid = (await execute("SELECT pg_backend_pid()"))[0][0]
+    await asyncio.create_task(execute("SELECT pg_terminate_backend(%s, 5000)", pid))
+    with pytest.raises(OperationalError):
+        await execute("SELECT 1")
+    await run(connection.close)
+    assert await execute("SELECT 1") == [(1,)]
+
+
+async def test_errors_are_djangos():
+    with pytest.raises(DataError, match="division by zero"):
+        await execute("SELECT 1/0")
+
+
+async def test_copy():
+    def copy():
+        with connection.cursor() as cursor:
+            with cursor.copy("COPY testapp_author (id, name, born) FROM STDIN") as copy:
+                for number in range(100):
+                    copy.write_row((number, f"author {number}", 1900))
+
+    await run(copy)
+    assert await Author.objects.acount() == 100
+
+
+async def test_no_server():
+    wrapper = connection.copy()
+    wrapper.settings_dict["PORT"] = "1"
+    with pytest.raises(OperationalError):
+        await run(wrapper.ensure_connection)
+
+
+async def test_the_lock_serves_tasks_in_turn():
+    lock = ConnectionLock()
+    order = []
+
+    def use(name):
+        with lock:
+            order.append(name)
+            from django_aio import wait
+
+            wait(asyncio.sleep(0))
+            order.append(name)
+
+    await asyncio.gather(*(run(use, name) for name in "abc"))
+    assert order == list("aabbcc")
+
+
+async def test_a_cancelled_waiter_passes_its_turn_on():
+    lock = ConnectionLock()
+    lock.acquire()
+
+    def use():
+        with lock:
+            pass
+
+    first, second = asyncio.create_task(run(use)), asyncio.create_task(run(use))
+    await asyncio.sleep(0)
+    lock.release()  # the first waiter's turn ...
+    first.cancel()  # ... which it never takes
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    async with asyncio.timeout(5):
+        await second
+
+
+async def test_the_lock_between_a_thread_and_a_task():
+    lock = ConnectionLock()
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            release.wait(5)
+
+    thread = asyncio.create_task(asyncio.to_thread(hold))
+    await asyncio.to_thread(held.wait, 5)
+
+    def use():
+        with lock:
+            return "mine"
+
+    waiting = asyncio.create_task(run(use))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    release.set()
+    async with asyncio.timeout(5):
+        assert await waiting == "mine"
+        await thread
+
+
+def test_outside_the_bridge_it_is_psycopgs():
+    connection.ensure_connection()
+    assert isinstance(connection.connection, psycopg.Connection)
+    assert connection.connection.execute("SELECT 1").fetchone() == (1,)

@@ -1,0 +1,168 @@
+"""SQLite in aiosqlite's thread: one hop per statement, interruption, locks that do not block."""
+
+import asyncio
+import sqlite3
+import threading
+
+import pytest
+from conftest import sqlite_only
+from django.db import OperationalError, connection, connections, transaction
+from testapp.models import Author
+
+from django_aio import run
+from django_aio.db.backends.sqlite3 import worker_of
+
+pytestmark = [pytest.mark.usefixtures("db"), sqlite_only]
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+async def execute(sql):
+    async with connection.cursor() as cursor:
+        await cursor.execute(sql)
+        return await cursor.fetchall()
+
+
+@pytest.fixture
+def hops(monkeypatch):
+    """Counts the functions that aiosqlite sends to its thread."""
+    import aiosqlite
+
+    counted = []
+    execute = aiosqlite.Connection._execute
+
+    async def counting(self, fn, *args, **kwargs):
+        counted.append(fn)
+        return await execute(self, fn, *args, **kwargs)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", counting)
+    return counted
+
+
+async def test_one_hop_per_statement(hops):
+    await Author.objects.abulk_create([Author(name=str(n)) for n in range(150)])
+    hops.clear()
+    assert len([author async for author in Author.objects.all()[:50]]) == 50
+    assert len(hops) == 1
+    hops.clear()
+    await Author.objects.aget(name="7")
+    assert len(hops) == 1
+    hops.clear()
+    assert len([author async for author in Author.objects.all()]) == 150
+    assert len(hops) == 2
+
+
+async def test_a_transaction_is_three_hops(hops):
+    await Author.objects.acount()
+    hops.clear()
+    async with transaction.atomic():
+        await Author.objects.acount()
+    assert len(hops) == 3  # BEGIN, the statement, COMMIT
+
+
+async def test_statements_run_in_a_thread_of_their_own():
+    threads = []
+    await run(connection.ensure_connection)
+    worker = worker_of(connection._connections["default"])
+    await worker.create_function("note", 0, lambda: threads.append(threading.current_thread()))
+    await execute("SELECT note()")
+    assert threads != [threading.main_thread()]
+    assert len(threads) == 1
+
+
+async def test_cancelling_interrupts_the_statement():
+    await execute("SELECT 1")
+    task = asyncio.create_task(execute(ENDLESS))
+    running = asyncio.Event()
+
+    async def until_running():
+        while not any("_connection_worker" in t.name for t in threading.enumerate()):
+            await asyncio.sleep(0)
+        running.set()
+
+    await until_running()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await execute("SELECT 1") == [(1,)]
+
+
+async def test_a_timeout_leaves_a_connection_that_works():
+    await execute("SELECT 1")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await execute(ENDLESS)
+    assert await execute("SELECT 1") == [(1,)]
+
+
+async def test_waiting_for_a_lock_does_not_stop_the_loop():
+    """The other writer commits on the loop, while this one's thread waits for it."""
+    entered, waiting = asyncio.Event(), asyncio.Event()
+
+    async def first():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="first")
+            entered.set()
+            await waiting.wait()
+
+    async def second():
+        await entered.wait()
+        asyncio.get_running_loop().call_later(0.05, waiting.set)
+        async with transaction.atomic():
+            await Author.objects.acreate(name="second")
+
+    await asyncio.gather(first(), second())
+    assert await Author.objects.acount() == 2
+
+
+async def test_a_busy_database_is_djangos_error(monkeypatch):
+    blocker = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        options = {**connection.settings_dict["OPTIONS"], "timeout": 0.01}
+        monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+        with pytest.raises(OperationalError, match="locked"):
+            await Author.objects.acreate(name="a")
+    finally:
+        blocker.execute("ROLLBACK")
+        blocker.close()
+
+
+async def test_rows_are_read_in_any_order_of_calls():
+    await Author.objects.abulk_create([Author(name=f"{n:04}") for n in range(1000)])
+    async with connection.cursor() as cursor:
+        await cursor.execute("SELECT name FROM testapp_author ORDER BY name")
+        names = [(await cursor.fetchone())[0]]
+        names += [name for (name,) in await cursor.fetchmany(150)]
+        names += [name for (name,) in await cursor.fetchmany(1)]
+        async for (name,) in cursor:
+            names.append(name)
+            if len(names) == 900:
+                break
+        names += [name for (name,) in await cursor.fetchall()]
+        assert await cursor.fetchone() is None
+        assert await cursor.fetchall() == []
+        assert await cursor.fetchmany(10) == []
+    assert names == [f"{n:04}" for n in range(1000)]
+
+
+async def test_a_statement_without_rows():
+    async with connection.cursor() as cursor:
+        await cursor.execute("INSERT INTO testapp_author (name, born) VALUES ('a', 1)")
+        assert cursor.rowcount == 1
+        assert cursor.lastrowid
+        assert await cursor.fetchall() == []
+        await cursor.executemany(
+            "INSERT INTO testapp_author (name, born) VALUES (%s, %s)", [("b", 1), ("c", 1)]
+        )
+        assert cursor.rowcount == 2
+
+
+async def test_the_thread_ends_with_its_connection():
+    await execute("SELECT 1")
+    thread = worker_of(connection._connections["default"])._thread
+    await run(connection.close)
+    await asyncio.to_thread(thread.join, 5)
+    assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""Middleware of both colours and of modules on and off the list, and handlers that stay as before."""
+"""Middleware of both colours, of modules on and off the list; handlers that stay as before."""
 
 import asyncio
 import threading

@@ -100,10 +100,10 @@ async def test_errors_are_djangos():
 
 async def test_copy():
     def copy():
-        with connection.cursor() as cursor:
-            with cursor.copy("COPY testapp_author (id, name, born) FROM STDIN") as copy:
-                for number in range(100):
-                    copy.write_row((number, f"author {number}", 1900))
+        sql = "COPY testapp_author (id, name, born) FROM STDIN"
+        with connection.cursor() as cursor, cursor.copy(sql) as copy:
+            for number in range(100):
+                copy.write_row((number, f"author {number}", 1900))
 
     await run(copy)
     assert await Author.objects.acount() == 100

@@ -1,6 +1,7 @@
 """SQLite in aiosqlite's thread: one hop per statement, interruption, locks that do not block."""
 
 import asyncio
+import functools
 import sqlite3
 import threading
 
@@ -71,17 +72,18 @@ async def test_statements_run_in_a_thread_of_their_own():
 
 
 async def test_cancelling_interrupts_the_statement():
-    await execute("SELECT 1")
-    task = asyncio.create_task(execute(ENDLESS))
     running = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-    async def until_running():
-        while not any("_connection_worker" in t.name for t in threading.enumerate()):
-            await asyncio.sleep(0)
-        running.set()
+    async def endless():
+        await run(connection.ensure_connection)
+        worker = worker_of(connection._connections["default"])
+        signal = functools.partial(loop.call_soon_threadsafe, running.set)
+        await worker.create_function("signal", 0, lambda: signal() and None)
+        await execute(ENDLESS.replace("SELECT 1 ", "SELECT coalesce(signal(), 1) "))
 
-    await until_running()
-    await asyncio.sleep(0.05)
+    task = asyncio.create_task(endless())
+    await running.wait()
     task.cancel()
     async with asyncio.timeout(10):
         with pytest.raises(asyncio.CancelledError):

@@ -12,7 +12,7 @@ from testapp.models import Author, Book
 class AuthorForm(ModelForm):
     class Meta:
         model = Author
-        fields = ["name", "born"]
+        fields = ("name", "born")
 
 
 def where(request):

@@ -1,0 +1,159 @@
+"""The public names with their signatures, and the rules that every module of the package keeps.
+
+A difference here is a change that users see: it belongs into the changelog too.
+"""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import django_aio
+
+PACKAGE = Path(django_aio.__file__).parent
+SOURCES = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
+MOST_LINES = 500
+MOST_FUNCTION_LINES = 50
+
+API = {
+    "django_aio": """
+        class BridgeError(RuntimeError)
+        blocking(func)
+        cooperative(func)
+        in_bridge()
+        async run(func, /, *args, **kwargs)
+        wait(awaitable)
+    """,
+    "django_aio.bridge": """
+        class BridgeError(RuntimeError)
+        in_bridge()
+        refuse_monkey_patching()
+        async run(func, /, *args, **kwargs)
+        wait(awaitable)
+    """,
+    "django_aio.policy": """
+        blocking(func)
+        cooperative(func)
+        in_thread(func)
+        is_cooperative(func)
+    """,
+    "django_aio.patching": """
+        class Patch(object)
+            drifted
+            apply(self)
+            __init__(self, verb, target, by, why, needs=(), since=(0, 0))
+        class PatchConflictError(Exception)
+        class Status(Enum)
+        class Verb(Enum)
+        add(target, by, why, **conditions)
+        fingerprint(upstream)
+        fingerprints()
+        rebind(target, by, why, **conditions)
+        replace(target, by, why, **conditions)
+        resolve(name)
+        series_of_django()
+    """,
+    "django_aio.series": """
+        apply_all()
+        apply_backend(module)
+        apply_series()
+        conflicts()
+        drifted()
+        is_backend(patch)
+    """,
+    "django_aio.apps": """
+        class DjangoAIOConfig(AppConfig)
+            ready(self)
+        refuse_missing_driver()
+        refuse_unsupported_django()
+    """,
+    "django_aio.checks": """
+        check_drivers(app_configs, **kwargs)
+        check_series(app_configs, **kwargs)
+    """,
+}
+
+
+def described(module):
+    """One line for each public function and class of a module."""
+    names = getattr(module, "__all__", None)
+    if names is None:
+        names = [name for name, value in vars(module).items() if is_own(module, name, value)]
+    return [line for name in sorted(names) for line in describe(name, getattr(module, name))]
+
+
+def is_own(module, name, value):
+    defined = inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value))
+    return defined and value.__module__ == module.__name__ and not name.startswith("_")
+
+
+def describe(name, value):
+    if inspect.isclass(value):
+        bases = ", ".join(base.__name__ for base in value.__bases__)
+        yield f"class {name}({bases})"
+        for attribute, found in vars(value).items():
+            if inspect.isfunction(found) and (attribute == "__init__" or attribute[0] != "_"):
+                yield f"    {signature(attribute, found)}"
+            elif isinstance(found, property):
+                yield f"    {attribute}"
+    else:
+        yield signature(name, value)
+
+
+def signature(name, function):
+    """The signature without annotations: mypy looks after those."""
+    found = inspect.signature(function)
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
+    text = found.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+    return f"{'async ' * inspect.iscoroutinefunction(function)}{name}{text}"
+
+
+@pytest.mark.parametrize("module", API)
+def test_public_names(module):
+    expected = inspect.cleandoc(API[module]).splitlines()
+    assert described(importlib.import_module(module)) == expected
+
+
+def test_all_names_of_the_package():
+    assert django_aio.__all__ == [
+        "BridgeError",
+        "blocking",
+        "cooperative",
+        "in_bridge",
+        "run",
+        "wait",
+    ]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_only_the_bridge_imports_greenlet(source):
+    imported = set()
+    for node in ast.walk(ast.parse(SOURCES[source])):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert ("greenlet" in imported) is (source == "bridge.py")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_module_says_what_it_is_for(source):
+    assert ast.get_docstring(ast.parse(SOURCES[source]))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_module_is_too_long(source):
+    assert len(SOURCES[source].splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_function_is_too_long(source):
+    functions = [
+        node
+        for node in ast.walk(ast.parse(SOURCES[source]))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
+    assert {name: n for name, n in lengths.items() if n > MOST_FUNCTION_LINES} == {}

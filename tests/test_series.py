@@ -1,0 +1,174 @@
+"""The whole series on the installed Django: everything applies, nothing has drifted."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import django
+import pytest
+
+from django_aio import patching, series
+from django_aio.patching import Status, Verb, resolve
+
+ROOT = Path(__file__).parent.parent
+SUPPORTED = {"5.2", "6.0", "6.1"}
+
+
+def child(*arguments):
+    """Run Python on a bare Django, where nothing but the series has been applied."""
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def drivers():
+    """Skip the tests of the whole series where a driver that it patches is not installed."""
+    pytest.importorskip("aiosqlite")
+    pytest.importorskip("psycopg")
+
+
+@pytest.fixture(scope="module")
+def applied(drivers):
+    """The fingerprints found when everything is applied: {target: fingerprint or None}."""
+    code = """if True:
+        import json
+        import django
+        from django.conf import settings
+        from django_aio import series
+
+        settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django_aio"])
+        django.setup()
+        series.apply_all()
+        print(json.dumps({patch.target: patch.found for patch in series.SERIES}))
+    """
+    done = child("-c", code)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_command_reports_every_patch_as_applied(drivers):
+    done = child("-m", "django_aio", "series")
+    assert (done.returncode, done.stderr) == (0, "")
+    title, *lines, summary = done.stdout.splitlines()
+    assert title.startswith("django-aio ")
+    states = [tuple(line.split()) for line in lines[::2]]
+    assert states == [("applied", patch.verb.value, patch.target) for patch in series.SERIES]
+    assert [line.strip() for line in lines[1::2]] == [patch.why for patch in series.SERIES]
+    number = len(series.SERIES)
+    assert summary == f"{number} of {number} patches applied, 0 need attention"
+
+
+def test_the_command_fails_where_a_patch_needs_attention(monkeypatch, capsys):
+    from django_aio.__main__ import print_series
+
+    conflict = patching.add("django.db:connection", "django_aio.bridge:run", "taken")
+    pending = patching.add("django.db:new", "django_aio.bridge:run", "later", needs=("no_such",))
+    monkeypatch.setattr(series, "SERIES", (conflict, pending))
+    conflict.apply()
+    pending.apply()
+    assert print_series() == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "conflict  add      django.db:connection"
+    assert "taken (django.db:connection exists already" in said[2]
+    assert said[3].startswith("pending ")
+    assert said[4].strip() == "later (no_such not installed)"
+    assert said[5] == "0 of 2 patches applied, 1 need attention"
+
+
+def test_this_process_has_applied_all_but_unused_backends():
+    states = {patch.status for patch in series.SERIES if not series.is_backend(patch)}
+    assert states == {Status.APPLIED}
+    assert series.conflicts() == series.drifted() == []
+
+
+@pytest.mark.parametrize("patch", series.SERIES, ids=lambda patch: patch.target)
+def test_names_resolve(drivers, patch):
+    owner, _, _ = patch.target.rpartition(".")
+    resolve(owner if patch.verb is Verb.ADD else patch.target)
+    resolve(patch.by)
+
+
+@pytest.mark.xfail(strict=True, reason="sqlite3's _commit and _rollback have no docstring")
+def test_replacements_are_documented(drivers):
+    assert not {patch.by for patch in series.SERIES if not inspect.getdoc(resolve(patch.by))}
+
+
+def test_no_target_is_patched_twice():
+    targets = [patch.target for patch in series.SERIES]
+    assert len(set(targets)) == len(targets)
+
+
+def test_applying_again_changes_nothing():
+    def present():
+        """What is at each target now."""
+        return [resolve(patch.target) for patch in series.SERIES if not series.is_backend(patch)]
+
+    before = present()
+    series.apply_series()
+    assert all(one is two for one, two in zip(before, present(), strict=True))
+
+
+def test_every_replaced_function_has_a_fingerprint_for_every_supported_django(applied):
+    known = patching.fingerprints()
+    with_source = {target for target, found in applied.items() if found is not None}
+    assert with_source
+    assert {target for target in with_source if set(known.get(target, ())) != SUPPORTED} == set()
+
+
+def test_fingerprints_are_those_of_the_installed_django(applied):
+    known = patching.fingerprints()
+    installed = patching.series_of_django()
+    found = {target: digits for target, digits in applied.items() if digits is not None}
+    assert {target: known[target][installed] for target in found} == found
+
+
+def test_no_fingerprint_is_stale(applied):
+    with_source = {target for target, found in applied.items() if found is not None}
+    assert set(patching.fingerprints()) - with_source == set()
+
+
+def test_patches_for_a_newer_django_are_left_out():
+    assert all(patch.since <= django.VERSION for patch in series.SERIES)
+    left_out = set(series._SERIES) - set(series.SERIES)
+    assert all(patch.status is Status.PENDING for patch in left_out)
+
+
+def test_backends_are_patched_when_they_are_used():
+    """A project without PostgreSQL never imports psycopg."""
+    code = """if True:
+        import asyncio
+        import sys
+        import django
+        from django.conf import settings
+
+        settings.configure(
+            INSTALLED_APPS=["django.contrib.contenttypes", "django_aio"],
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        )
+        django.setup()
+        from django.db import connection
+        from django_aio import run, series
+        from django_aio.patching import Status
+
+        def applied():
+            return {p.needs for p in series.SERIES if p.needs and p.status is Status.APPLIED}
+
+        connection.ensure_connection()
+        assert applied() == set(), applied()
+        asyncio.run(run(lambda: connection.ensure_connection()))
+        assert applied() == {("aiosqlite",)}, applied()
+        assert not [name for name in sys.modules if name.startswith("psycopg")]
+    """
+    pytest.importorskip("aiosqlite")
+    done = child("-c", code)
+    assert done.returncode == 0, done.stderr

@@ -23,10 +23,9 @@ the loop go on. This is the only module that imports greenlet.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -73,9 +72,9 @@ def _work(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
 
     A GreenletExit thrown while the worker sleeps (its thread ends) leaves the loop and ends it.
     """
-    me = cast(_Worker, getcurrent())
     result: Any
     while True:
+        me = cast(_Worker, getcurrent())
         try:
             result = func(*args, **kwargs)
         except BaseException as error:  # handed to run(), which raises it
@@ -87,7 +86,9 @@ def _work(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
         # Keep nothing of the caller alive while idle: drop every reference before the switch.
         func = args = kwargs = None  # type: ignore[assignment]
         result, results = None, [result]
-        func, args, kwargs = me.parent.switch(results.pop())  # type: ignore[union-attr]
+        # Nor itself: a sleeping greenlet whose own stack refers to it could never be freed.
+        outside, me = me.parent, None  # type: ignore[assignment]
+        func, args, kwargs = outside.switch(results.pop())  # type: ignore[union-attr]
 
 
 async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -100,14 +101,17 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     `func`, at its `wait()`. As in every coroutine, a StopIteration becomes a RuntimeError. May be
     called from any coroutine, on any loop.
     """
-    me = getcurrent()
+    handled = sys.exception()
+    if handled is not None:
+        func = _while_handling(handled, func)
     workers = _idle.workers
     worker = workers.pop() if workers else _Worker(_work)
-    if worker.parent is not me:
-        worker.parent = me
+    here = getcurrent()
+    if worker.parent is not here:
+        worker.parent = here
     # The very same Context object, not a copy: what `func` sets is seen when run() returns.
     # Translation, time zones, the URLconf and asgiref's Local depend on it.
-    worker.gr_context = me.gr_context
+    worker.gr_context = here.gr_context
     worker.busy = True
     answer = worker.switch(func, args, kwargs)
     while worker.busy:
@@ -118,36 +122,91 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
             _abandon(worker)
             raise
         except BaseException:
+            _return_here(worker)
             # With its traceback, so that `func` sees where the awaitable failed.
             answer = worker.throw(*sys.exc_info())
         else:
+            # Where to come back to: see _return_here(), written out because it runs for each wait.
+            here = getcurrent()
+            if worker.parent is not here:
+                worker.parent = here
             answer = worker.switch(value)
-    error = worker.failure
-    worker.failure = worker.gr_context = None
+    worker.gr_context = None
     if len(workers) < MAX_IDLE:
         workers.append(worker)
-    if error is not None:
+    if worker.failure is not None:
+        _fail(worker)
+    return cast(T, answer)
+
+
+def _fail(worker: _Worker) -> NoReturn:
+    """Raise what the worker's function raised."""
+    error, worker.failure = worker.failure, None
+    assert error is not None
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        # What the caller of run() is handling is not what `func` was handling.
+        error.__context__ = context
+        # The traceback holds this frame: without this the two would keep each other alive.
+        del error, context
+
+
+def _return_here(worker: _Worker) -> None:
+    """Have the worker switch back to the greenlet that runs this, whichever it was before.
+
+    Nearly always the loop's. It is another one when a suspended run() is closed by the garbage
+    collector in the middle of bridged code, and in the first step of an eager task.
+    """
+    worker.parent = getcurrent()
+
+
+# Each greenlet has an exception of its own that it is handling. The one that the caller is handling
+# is carried across, so that `logger.exception()` and a bare `raise` work on the other side.
+
+
+def _while_handling(error: BaseException, func: Callable[P, T]) -> Callable[P, T]:
+    """Return `func`, called as if from the `except` block that handles `error`."""
+    traceback, context = error.__traceback__, error.__context__
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             raise error
-        finally:
-            # The traceback holds this frame: without this the two would keep each other alive.
-            del error
-    return cast(T, answer)
+        except BaseException:
+            error.__traceback__, error.__context__ = traceback, context
+            return func(*args, **kwargs)
+
+    return call
+
+
+async def _await_handling(error: BaseException, awaitable: Awaitable[T]) -> T:
+    """Await as if in the `except` block that handles `error`."""
+    traceback, context = error.__traceback__, error.__context__
+    try:
+        raise error
+    except BaseException:
+        error.__traceback__, error.__context__ = traceback, context
+        return await awaitable
 
 
 def _abandon(worker: _Worker) -> None:
     """Unwind a worker whose coroutine is being closed (its loop is gone, or nobody awaits it).
 
     Its `finally` blocks run, but nothing can be awaited any more: what they wait for is closed, and
-    they get an error instead.
+    they get an error instead. Raises what the clean-up raises, as a coroutine's close() does.
     """
+    _return_here(worker)
     answer = worker.throw(GeneratorExit())
     while worker.busy:
         name = _discard(answer)
         answer = worker.throw(
             BridgeError(f"{name} cannot be awaited: the coroutine that called run() was closed.")
         )
+    error = worker.failure
     worker.failure = worker.gr_context = None
+    if error is not None and not isinstance(error, (BridgeError, GeneratorExit)):
+        raise error
 
 
 def wait(awaitable: Awaitable[T]) -> T:
@@ -160,6 +219,9 @@ def wait(awaitable: Awaitable[T]) -> T:
     worker = getcurrent()
     if type(worker) is not _Worker:
         _refuse(awaitable)
+    handled = sys.exception()
+    if handled is not None:
+        awaitable = _await_handling(handled, awaitable)
     return cast(T, worker.parent.switch(awaitable))  # type: ignore[union-attr]
 
 
@@ -188,9 +250,8 @@ def _refuse(awaitable: Awaitable[object]) -> NoReturn:
 
 def _discard(awaitable: object) -> str:
     """Close what will never be awaited. Return its name for the error message."""
-    close = getattr(awaitable, "close", None)
-    if inspect.iscoroutine(awaitable) and close is not None:
-        close()
+    if isinstance(awaitable, Coroutine):  # an async generator's anext() too
+        awaitable.close()
     name = getattr(awaitable, "__qualname__", None) or type(awaitable).__qualname__
     return f"The {type(awaitable).__name__} {name}"
 

@@ -9,9 +9,9 @@ series imports nothing and a patch for a driver that is not installed costs noth
     rebind    a name that a module imported (`sync_to_async` in `django.db.models.query`)
 
 What it guarantees: a patch is applied once however often it is asked for; a target that is missing,
-was taken by someone else or, for an addition, has come into being upstream is a `CONFLICT` with its
-name and the reason, and is left as it is; a replaced function whose source is not the one the patch
-was written against is reported. What it does not do: undo.
+that another package rebound or, for an addition, has come into being upstream is a `CONFLICT` with
+its name and the reason, and is left as it is; a replaced function whose source is not the one the
+patch was written against is reported as drifted. What it does not do: undo.
 
 Applied at start-up, by the thread that calls `django.setup()`.
 """
@@ -24,6 +24,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import textwrap
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,10 @@ from types import ModuleType
 from typing import Any
 
 import django
+from django.apps import apps
 
+# Where a name that a patch rebinds may come from.
+UPSTREAM = ("django", "asgiref", "asyncio", "_asyncio")
 FINGERPRINTS = Path(__file__).with_name("fingerprints.json")
 
 
@@ -56,8 +60,8 @@ class Patch:
     """One change to one attribute. Written by `apply()` alone, under the series' lock.
 
     `target` and `by` are `module:attribute.path`. `needs` names the modules that must be installed
-    for the patch to make sense, such as a database driver; `since` is the first Django that has
-    the target.
+    for the patch to make sense, such as a database driver; `app` is the Django application that the
+    target is part of; `since` is the first Django that has the target.
     """
 
     verb: Verb
@@ -65,6 +69,7 @@ class Patch:
     by: str
     why: str
     needs: tuple[str, ...] = ()
+    app: str = ""
     since: tuple[int, int] = (0, 0)
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
@@ -91,6 +96,9 @@ class Patch:
         if missing:
             self.reason = f"{', '.join(missing)} not installed"
             return self.status
+        if self.app and not apps.is_installed(self.app):
+            self.reason = f"{self.app} not in INSTALLED_APPS"
+            return self.status
         try:
             module, owner, name, upstream = self._find()
         except PatchConflictError as conflict:
@@ -100,7 +108,11 @@ class Patch:
         if self.verb is Verb.REPLACE:
             self.found = fingerprint(upstream) if module.startswith("django.") else None
             new = new(upstream)
-        setattr(owner, name, new)
+        try:
+            setattr(owner, name, new)
+        except (AttributeError, TypeError) as error:
+            self.status, self.reason = Status.CONFLICT, f"{self.target} cannot be set: {error}"
+            return self.status
         self.status, self.reason = Status.APPLIED, ""
         return self.status
 
@@ -114,15 +126,15 @@ class Patch:
                 owner = getattr(owner, parent)
         except (ImportError, AttributeError) as error:
             raise PatchConflictError(f"{self.target} cannot be reached: {error}") from error
-        found = vars(owner).get(name, _MISSING)
+        found = getattr(owner, "__dict__", {}).get(name, _MISSING)
         if self.verb is Verb.ADD:
             if found is not _MISSING:
                 origin = _origin(found, owner)
                 raise PatchConflictError(f"{self.target} exists already, in {origin}")
         elif found is _MISSING:
             raise PatchConflictError(f"{self.target} does not exist in Django {django.__version__}")
-        elif self.verb is Verb.REBIND and _origin(found, owner).startswith("django_aio."):
-            raise PatchConflictError(f"{self.target} is already {_origin(found, owner)}")
+        elif self.verb is Verb.REBIND and _origin(found, owner).partition(".")[0] not in UPSTREAM:
+            raise PatchConflictError(f"{self.target} was rebound to {_origin(found, owner)}")
         return module_name, owner, name, found
 
 
@@ -160,8 +172,8 @@ def resolve(name: str) -> Any:
 def fingerprint(upstream: object) -> str | None:
     """Return 12 hexadecimal digits that identify the source of a function or class.
 
-    White space does not count. None where there is none to read: a module, a plain value, an
-    installation without source files.
+    Blank lines and the depth of the whole do not count. None where there is none to read: a
+    module, a plain value, an installation without source files.
     """
     function = upstream
     if isinstance(upstream, ModuleType):
@@ -174,7 +186,8 @@ def fingerprint(upstream: object) -> str | None:
         source = inspect.getsource(inspect.unwrap(function))  # type: ignore[arg-type]
     except (OSError, TypeError):
         return None
-    return hashlib.sha256("".join(source.split()).encode()).hexdigest()[:12]
+    lines = [line.rstrip() for line in textwrap.dedent(source).splitlines() if line.strip()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 @cache

@@ -14,7 +14,7 @@ The answers depend on the settings only; any thread may ask.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -52,13 +52,15 @@ def blocking(func: F) -> F:
 def is_cooperative(func: Callable[..., Any]) -> bool:
     """Whether the synchronous callable `func` may run on the event loop.
 
-    It may if it is marked `@cooperative`, or if the module that defines it, and that of every class
-    whose instance or view it is, is Django's, ours or on the list.
+    It may if it, or the class behind it, is marked `@cooperative`, or if the module that defines
+    it, and that of every class whose instance or view it is, is Django's, ours or on the list.
     """
-    mark = getattr(func, MARK, None)
-    if mark is not None:
-        return bool(mark)
-    return all(_on_list(module) for module in _modules(func))
+    behind = _behind(func)
+    for thing in behind:
+        mark = getattr(thing, MARK, None)
+        if mark is not None:
+            return bool(mark)
+    return all(_on_list(_module(thing)) for thing in behind)
 
 
 def in_thread(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,16 +78,20 @@ def in_thread(func: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _modules(func: Callable[..., Any]) -> Iterator[str]:
-    """The modules whose code a call of `func` would run, as far as can be seen from outside."""
+def _behind(func: Any) -> list[Any]:
+    """What a call of `func` would run, as far as can be seen from outside, innermost first."""
     while isinstance(func, functools.partial):
         func = func.func
-    yield getattr(func, "__module__", None) or type(func).__module__
-    # A class-based view, a view of the admin: their code is that of the class behind them.
-    for name in ("view_class", "model_admin", "admin_site", "__self__"):
-        behind = getattr(func, name, None)
-        if behind is not None:
-            yield (behind if isinstance(behind, type) else type(behind)).__module__
+    # A class-based view, a view of the admin, a method: the code is that of the class behind it.
+    names = ("view_class", "model_admin", "admin_site", "__self__")
+    behind = (getattr(func, name, None) for name in names)
+    return [func, *(thing for thing in behind if thing is not None)]
+
+
+def _module(thing: Any) -> str:
+    """The module that defines a function, or the class of an object."""
+    found = getattr(thing, "__module__", None) or type(thing).__module__
+    return str(found)
 
 
 @functools.cache
@@ -98,13 +104,13 @@ def _listed() -> tuple[str, ...]:
     options = getattr(settings, "AIO", {})
     names = options.get("COOPERATIVE", ()) if isinstance(options, dict) else None
     if (
-        names is None
-        or isinstance(names, str)
+        not isinstance(names, (list, tuple, set, frozenset))
+        or set(options) - {"COOPERATIVE"}
         or not all(isinstance(name, str) and name for name in names)
     ):
         raise ImproperlyConfigured(
-            "The AIO setting must be a dictionary whose 'COOPERATIVE' is a list of module names, "
-            f"such as {{'COOPERATIVE': ['polls']}}. It is {options!r}."
+            "The AIO setting must be a dictionary whose only key 'COOPERATIVE' is a list of module "
+            f"names, such as {{'COOPERATIVE': ['polls']}}. It is {options!r}."
         )
     return (*OURS, *names)
 

@@ -53,7 +53,7 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.db.models.query:sync_to_async", NATIVE, "QuerySet, RawQuerySet, aprefetch_related_objects"),
     rebind("django.db.models.base:sync_to_async", NATIVE, "Model.asave, adelete, arefresh_from_db"),
     rebind("django.db.models.fields.related_descriptors:sync_to_async", NATIVE, "related managers"),
-    rebind("django.contrib.contenttypes.fields:sync_to_async", NATIVE, "generic relations"),
+    rebind("django.contrib.contenttypes.fields:sync_to_async", NATIVE, "generic relations", app="django.contrib.contenttypes"),
     rebind("django.core.paginator:sync_to_async", NATIVE, "AsyncPaginator", since=(6, 0)),
     replace("django.db.models.query:BaseIterable._async_generator", "django_aio.db.models:iterate", "async for closes its cursor on the loop"),
     replace("django.db.models.query:QuerySet.aiterator", "django_aio.db.models:aiterator", "aiterator() streams, and closes with its generator"),

@@ -136,7 +136,6 @@ def test_ready_twice_changes_nothing():
     assert series.conflicts() == []
 
 
-@pytest.mark.xfail(strict=True, reason="the series imports django.contrib.contenttypes always")
 def test_a_project_without_contenttypes_starts():
     done = child("""
         import django

@@ -177,7 +177,6 @@ async def test_the_exception_being_handled_is_the_same_after_a_wait():
         await run(func)
 
 
-@pytest.mark.xfail(strict=True, reason="run() hides the exception being handled")
 async def test_code_inside_sees_the_exception_being_handled_outside():
     """As in a direct call, and with asgiref: error handlers call logger.exception()."""
     try:
@@ -187,7 +186,6 @@ async def test_code_inside_sees_the_exception_being_handled_outside():
     assert seen[0] is ValueError
 
 
-@pytest.mark.xfail(strict=True, reason="wait() hides the exception being handled")
 async def test_a_coroutine_sees_the_exception_being_handled_by_the_code_that_waits():
     def func():
         try:
@@ -198,7 +196,6 @@ async def test_a_coroutine_sees_the_exception_being_handled_by_the_code_that_wai
     assert await run(func) is ValueError
 
 
-@pytest.mark.xfail(strict=True, reason="run() overwrites __context__, wait() does not set it")
 @pytest.mark.parametrize("fails", [lambda: {}["key"], lambda: wait(fail(KeyError))])
 async def test_an_exception_has_the_one_being_handled_inside_as_context(fails):
     def func():
@@ -340,7 +337,6 @@ def test_wait_refuses_and_closes_the_coroutine(where, says):
     assert inspect.getcoroutinestate(waited) == inspect.CORO_CLOSED  # so Python does not warn
 
 
-@pytest.mark.xfail(sys.version_info >= (3, 13), strict=True, reason="only coroutines are closed")
 def test_wait_refuses_a_step_of_an_asynchronous_generator_without_a_warning(recwarn):
     async def numbers():
         yield 1
@@ -405,7 +401,6 @@ def test_idle_greenlets_are_bounded(monkeypatch):
     assert in_new_thread(10)[1] == 3
 
 
-@pytest.mark.xfail(strict=True, reason="a sleeping greenlet's own frame refers to it")
 @pytest.mark.parametrize("why", ["over the bound", "thread ended", "closed"])
 def test_greenlets_are_freed(monkeypatch, why):
     refs = []
@@ -468,7 +463,6 @@ async def eager():
 NEW = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
 
 
-@pytest.mark.xfail(strict=True, reason="a greenlet goes back to the one that started it, always")
 @pytest.mark.parametrize(
     ("main", "prints"), [("closing", "2"), pytest.param("eager", "[2, 4]", marks=NEW)]
 )

@@ -43,7 +43,7 @@ API = {
         class Patch(object)
             drifted
             apply(self)
-            __init__(self, verb, target, by, why, needs=(), since=(0, 0))
+            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0))
         class PatchConflictError(Exception)
         class Status(Enum)
         class Verb(Enum)

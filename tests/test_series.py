@@ -98,7 +98,6 @@ def test_names_resolve(drivers, patch):
     resolve(patch.by)
 
 
-@pytest.mark.xfail(strict=True, reason="sqlite3's _commit and _rollback have no docstring")
 def test_replacements_are_documented(drivers):
     assert not {patch.by for patch in series.SERIES if not inspect.getdoc(resolve(patch.by))}
 

@@ -23,6 +23,7 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
+from django.utils.connection import BaseConnectionHandler
 
 from django_aio.db import pool
 from django_aio.db.backends.threaded import adopt
@@ -72,19 +73,20 @@ def _own(task: asyncio.Task[Any]) -> Chain:
     return chain
 
 
+_inherited_getitem = BaseConnectionHandler.__getitem__
+
+
 def getitem(self: ConnectionHandler, alias: str) -> BaseDatabaseWrapper:
     """`connections[alias]`: the task's logical connection, or in a plain thread the thread's."""
-    task = _task() if self is connections else None
+    task = None if _running_loop() is None or self is not connections else _current_task()
     if task is None:
-        return super(ConnectionHandler, self).__getitem__(alias)
+        return _inherited_getitem(self, alias)
     chain = _chains.get(task) or _own(task)
     wrapper = chain.wrappers.get(alias)
     if wrapper is None:
         if alias not in self.settings:
             raise self.exception_class(f"The connection '{alias}' doesn't exist.")
-        wrapper = chain.wrappers[alias] = pool.take_idle(alias) or adopt(
-            self.create_connection(alias)
-        )
+        wrapper = chain.wrappers[alias] = pool.take(alias) or adopt(self.create_connection(alias))
     return wrapper
 
 

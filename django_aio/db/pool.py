@@ -27,11 +27,14 @@ from django_aio.bridge import run, wait
 # How long the end of a loop waits for threads that close a connection, in seconds.
 CLOSE_TIMEOUT = 5.0
 
+# How many logical connections wait for each alias. More than any server keeps busy on one loop.
+MOST_WAITING = 1000
+
 
 class Pool(Protocol):
     """What a store keeps of a driver's pool."""
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the pool and its connections, even if the loop has cancelled its tasks."""
 
 
@@ -39,7 +42,9 @@ class Store:
     """What waits on one loop. Touched by the thread of that loop only."""
 
     def __init__(self) -> None:
+        # Logical connections of ended chains, with the physical one open and without.
         self.idle: dict[str, list[Any]] = {}
+        self.spare: dict[str, list[Any]] = {}
         self.pools: dict[str, Pool] = {}
         self.ending: set[asyncio.Future[Any]] = set()  # threads that are closing a connection
         self._guard: AsyncGenerator[None] | None = None
@@ -69,7 +74,7 @@ class Store:
         for wrapper in (wrapper for wrappers in idle.values() for wrapper in wrappers):
             await run(wrapper.close)
         for pool in pools.values():
-            await pool.close()
+            await pool.aclose()
         if self.ending:
             await asyncio.wait(self.ending, timeout=CLOSE_TIMEOUT)
 
@@ -99,16 +104,21 @@ async def close_store() -> None:
     await store().close()
 
 
-def take_idle(alias: str) -> Any:
-    """A logical connection that an ended chain left, with its physical one open; None if none."""
-    waiting = store().idle.get(alias)
-    while waiting:
-        wrapper = waiting.pop()
+def take(alias: str) -> Any:
+    """Return a logical connection that an ended chain left, or None.
+
+    One whose physical connection is still open comes first.
+    """
+    found = store()
+    idle = found.idle.get(alias)
+    while idle:
+        wrapper = idle.pop()
         if not _expired(wrapper):
             wrapper.health_check_done = False
             return wrapper
         wrapper.aio_driver.drop(wrapper)
-    return None
+    spare = found.spare.get(alias)
+    return spare.pop() if spare else None
 
 
 def give_back(wrapper: Any) -> None:
@@ -117,26 +127,37 @@ def give_back(wrapper: Any) -> None:
     A wrapper that was put in place by hand (`connections[alias] = wrapper`) is left alone.
     """
     driver = getattr(wrapper, "aio_driver", None)
-    if driver is None or wrapper.connection is None:
+    if driver is None:
         return
     found = store()
-    if not found.watched or not _reusable(wrapper) or not driver.is_idle(wrapper):
-        driver.drop(wrapper)
-        return
+    shelf = found.spare
+    if wrapper.connection is not None:
+        if found.watched and _may_stay_open(wrapper) and driver.is_idle(wrapper):
+            shelf = found.idle
+        else:
+            driver.drop(wrapper)
+    if wrapper.execute_wrappers or wrapper.force_debug_cursor or wrapper.in_atomic_block:
+        return  # something of this chain is left on it
     wrapper.queries_log.clear()
-    waiting = found.idle.setdefault(wrapper.alias, [])
-    while waiting and _expired(waiting[0]):
+    waiting = shelf.setdefault(wrapper.alias, [])
+    while waiting and (len(waiting) >= MOST_WAITING or _expired(waiting[0])):
         old = waiting.pop(0)
-        old.aio_driver.drop(old)
+        if old.connection is not None:
+            old.aio_driver.drop(old)
     waiting.append(wrapper)
 
 
 def _expired(wrapper: BaseDatabaseWrapper) -> bool:
-    return wrapper.close_at is not None and time.monotonic() >= wrapper.close_at
+    """Whether an open connection has reached the age that CONN_MAX_AGE allows."""
+    return (
+        wrapper.connection is not None
+        and wrapper.close_at is not None
+        and time.monotonic() >= wrapper.close_at
+    )
 
 
-def _reusable(wrapper: BaseDatabaseWrapper) -> bool:
-    """Whether another chain may use the wrapper: nothing of this one is left on it."""
+def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
+    """Whether another chain may have the physical connection: nothing of this one is left on it."""
     return not (
         _expired(wrapper)
         or wrapper.in_atomic_block
@@ -145,10 +166,5 @@ def _reusable(wrapper: BaseDatabaseWrapper) -> bool:
         or wrapper.force_debug_cursor
         or wrapper.run_on_commit
         or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
-        or pooled(wrapper)
+        or getattr(wrapper.connection, "_pool", None) is not None  # its place is in the pool
     )
-
-
-def pooled(wrapper: BaseDatabaseWrapper) -> bool:
-    """Whether the physical connection is leased from a pool."""
-    return getattr(wrapper.connection, "_pool", None) is not None

@@ -15,6 +15,7 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.db.transaction import Atomic, get_connection
 
 from django_aio.bridge import run
@@ -66,7 +67,7 @@ def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
             "the transaction would stay open while its consumer does other things. Use 'async "
             "with transaction.atomic():' inside it, round the statements that belong together."
         )
-    if not inspect.iscoroutinefunction(func):
+    if not iscoroutinefunction(func):
         return ContextDecorator.__call__(self, func)  # type: ignore[arg-type]
 
     @functools.wraps(func)

@@ -11,12 +11,12 @@ Called by the thread that makes the handler, and per request by the loop's.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.utils.module_loading import import_string
 
 from django_aio.bridge import run, wait
@@ -77,7 +77,7 @@ def adapt_method_mode(upstream: Callback) -> Callback:
             return adapted
         own = method_is_async is None  # a method of a middleware, not the chain below it
         if own:
-            method_is_async = inspect.iscoroutinefunction(method)
+            method_is_async = iscoroutinefunction(method)
         if is_async:
             return method if method_is_async else as_coroutine(method)
         if method_is_async:
@@ -98,8 +98,10 @@ def make_view_atomic(upstream: Callback) -> Callback:
     def make_view_atomic(self: Any, view: Callback) -> Callback:
         if not is_bridged(self):
             return upstream(self, view)  # type: ignore[no-any-return]
-        if inspect.iscoroutinefunction(view):
-            return upstream(self, as_sync(view))  # type: ignore[no-any-return]
+        if iscoroutinefunction(view):
+            # Most views are plain functions, of which a site has a limited number.
+            adapt = _sync_view if isinstance(view, FunctionType) else as_sync
+            return upstream(self, adapt(view))  # type: ignore[no-any-return]
         atomic = upstream(self, view)
         return atomic if is_cooperative(view) else in_thread(atomic)
 
@@ -119,6 +121,12 @@ def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
     if exempt is not None:
         call._non_atomic_requests = exempt  # type: ignore[attr-defined]
     return call
+
+
+@functools.lru_cache(maxsize=1024)
+def _sync_view(view: Callback) -> Callback:
+    """`as_sync()`, once for each view rather than once for each request."""
+    return as_sync(view)
 
 
 def as_coroutine(func: Callback) -> Callable[..., Awaitable[Any]]:

@@ -75,6 +75,12 @@ class BridgePool:
 
     def __init__(self, pool: LoopPool) -> None:
         self.pool = pool
+        self.closed = False  # another one takes its place
+
+    async def aclose(self) -> None:
+        """Close the pool; whoever asks for a pool afterwards gets a new one."""
+        self.closed = True
+        await self.pool.close()
 
     def open(self) -> None:
         """Start the pool if it is not open."""
@@ -103,9 +109,9 @@ class BridgePool:
     def close(self) -> None:
         """Close the pool; the next `getconn()` of this alias opens a new one."""
         pools = store().pools
-        for alias in [alias for alias, pool in pools.items() if pool is self.pool]:
+        for alias in [alias for alias, pool in pools.items() if pool is self]:
             del pools[alias]
-        wait(self.pool.close())
+        wait(self.aclose())
 
 
 # Tasks need a reference until they are done.
@@ -124,9 +130,9 @@ def bridge_pool(wrapper: Any, options: Any) -> BridgePool:
     pools = watched_store().pools
     pool = pools.get(wrapper.alias)
     if pool is None:
-        pool = pools[wrapper.alias] = _make_pool(wrapper, {} if options is True else options)
-    assert isinstance(pool, LoopPool)
-    return BridgePool(pool)
+        made = _make_pool(wrapper, {} if options is True else options)
+        pool = pools[wrapper.alias] = BridgePool(made)
+    return cast(BridgePool, pool)
 
 
 def _make_pool(wrapper: Any, options: dict[str, Any]) -> LoopPool:

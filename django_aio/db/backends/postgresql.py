@@ -150,6 +150,11 @@ class CooperativeConnection(psycopg.Connection[Any]):
         # The face warns if it is forgotten while open; the twin need not say it again.
         twin._pool = getattr(twin, "_pool", None)
 
+    def set_autocommit(self, value: bool) -> None:
+        """Set the autocommit mode. Django asks for it on every lease, and nearly always has it."""
+        if value != self._autocommit or self.pgconn.transaction_status != IDLE:
+            super().set_autocommit(value)
+
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking."""
         if in_bridge():
@@ -196,6 +201,10 @@ def backend_pool(upstream: property) -> property:
         # Without a name Django connects to the server rather than to a database: never pooled.
         if not options or not in_bridge() or self.alias == NO_DB_ALIAS:
             return get(self)
+        # Django asks several times for each connection. A wrapper stays with one loop.
+        found = self.__dict__.get("_aio_pool")
+        if found is not None and not found.closed:
+            return found
         try:
             from django_aio.db.backends.pools import bridge_pool
         except ImportError as error:
@@ -203,7 +212,8 @@ def backend_pool(upstream: property) -> property:
                 f"DATABASES[{self.alias!r}]['OPTIONS']['pool'] needs psycopg_pool, which cannot be "
                 "imported. Install it with 'pip install django-aio[postgresql]'."
             ) from error
-        return bridge_pool(self, options)
+        found = self._aio_pool = bridge_pool(self, options)
+        return found
 
     return property(pool_of)
 

@@ -134,6 +134,7 @@ def transactional(name: str) -> Callable[..., Any]:
             return inherited(self)
         return _hop(worker, inherited, self)
 
+    method.__doc__ = f"`DatabaseWrapper.{name}`: in the thread."
     return method
 
 

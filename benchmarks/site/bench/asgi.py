@@ -1,0 +1,9 @@
+"""The ASGI application, as `startproject` writes it."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bench.settings")
+
+application = get_asgi_application()

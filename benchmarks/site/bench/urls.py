@@ -1,0 +1,17 @@
+"""The five pages, in the spelling that the contender asks for."""
+
+from django.conf import settings
+from django.urls import path
+
+if settings.ASYNCHRONOUS_VIEWS:
+    from . import views
+else:
+    from . import sync_views as views  # type: ignore[no-redef]
+
+urlpatterns = [
+    path("json", views.json),
+    path("row", views.row),
+    path("queries", views.queries),
+    path("fortunes", views.fortunes),
+    path("parallel", views.parallel),
+]

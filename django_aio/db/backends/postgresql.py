@@ -17,17 +17,24 @@ import threading
 import types
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Self, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from psycopg.pq import TransactionStatus
+from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db import pool
 
 IDLE = TransactionStatus.IDLE
+WAIT_R = Wait.R
+READY_R = Ready.R
+
+# How long statements that need no wait may keep the loop from other tasks, in seconds.
+MAX_BUSY_TIME = 0.005
 
 
 class ConnectionLock:
@@ -95,6 +102,7 @@ class CooperativeConnection(psycopg.Connection[Any]):
     """A psycopg connection that waits on the loop inside the bridge, and blocks outside as ever."""
 
     _twin: psycopg.AsyncConnection[Any] | None = None
+    _yielded = 0.0  # when the loop last went on during a wait of this connection
 
     def __init__(self, pgconn: Any, *args: Any) -> None:
         super().__init__(pgconn, *args)
@@ -156,10 +164,71 @@ class CooperativeConnection(psycopg.Connection[Any]):
             super().set_autocommit(value)
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking."""
-        if in_bridge():
+        """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking.
+
+        Nearly every statement is sent at once and then waits for its answer. That case is handled
+        here, with one switch; whatever else a generator asks for, psycopg's asynchronous wait does.
+        """
+        if not in_bridge():
+            return super().wait(gen, *args, **kwargs)
+        if args or kwargs:
             return wait(self.twin.wait(gen, *args, **kwargs))
-        return super().wait(gen, *args, **kwargs)
+        try:
+            wanted = next(gen)
+            while wanted == WAIT_R:
+                self._until_readable()
+                wanted = gen.send(READY_R)
+        except StopIteration as done:
+            if monotonic() - self._yielded > MAX_BUSY_TIME:
+                # Many short steps that never wait, as in COPY, must not keep the loop busy.
+                wait(asyncio.sleep(0))
+                self._yielded = monotonic()
+            return done.value
+        except asyncio.CancelledError:
+            return wait(self.twin.wait(cast(Any, _Interrupted(gen, WAIT_R))))
+        return wait(self.twin.wait(cast(Any, _Resumed(gen, wanted))))
+
+    def _until_readable(self) -> None:
+        loop, socket = asyncio.get_running_loop(), self.pgconn.socket
+        answered = loop.create_future()
+        loop.add_reader(socket, _resolve, answered)
+        try:
+            wait(answered)
+        finally:
+            loop.remove_reader(socket)
+        self._yielded = monotonic()
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class _Resumed:
+    """A psycopg generator that has begun, for a function that begins what it is given."""
+
+    def __init__(self, gen: Any, wanted: Any) -> None:
+        self._gen = gen
+        self._wanted = wanted
+
+    def __next__(self) -> Any:
+        return self._wanted
+
+    def send(self, ready: Any) -> Any:
+        """Go on, as the generator's own `send()`."""
+        return self._gen.send(ready)
+
+
+class _Interrupted(_Resumed):
+    """One whose wait was cancelled: psycopg finds that out, and cancels on the server."""
+
+    _told = False
+
+    def __next__(self) -> Any:
+        if not self._told:
+            self._told = True
+            raise asyncio.CancelledError
+        return self._wanted
 
 
 class PostgreSQLDriver:

@@ -4,6 +4,8 @@ Add `"django_aio"` to `INSTALLED_APPS`; nothing else changes until you `await`. 
 package imports neither Django's settings nor a database driver.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from django_aio.bridge import BridgeError, in_bridge, run, wait
 from django_aio.policy import blocking, cooperative
 
@@ -13,7 +15,20 @@ __all__ = [
     "BridgeError",
     "blocking",
     "cooperative",
+    "hold_connection",
     "in_bridge",
     "run",
     "wait",
 ]
+
+if TYPE_CHECKING:
+    from django_aio.db.pool import hold_connection
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Django's database layer only when it is asked for."""
+    if name == "hold_connection":
+        from django_aio.db.pool import hold_connection
+
+        return hold_connection
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,12 +29,14 @@ AIOSQLITE = ("aiosqlite",)
 _SERIES: tuple[Patch, ...] = (
     # 1. The bridge: inside it, synchronous code may wait.
     rebind("django.utils.asyncio:get_running_loop", "django_aio.utils.asyncio:get_running_loop", "the async_unsafe guard lets bridged code pass"),
-    replace("asgiref.sync:AsyncToSync.__call__", "django_aio.utils.asyncio:async_to_sync_call", "async_to_sync() inside the bridge waits"),
+    replace("asgiref.sync:AsyncToSync.__call__", "django_aio.db.chains:async_to_sync_call", "the coroutine is a guest of the thread that waits; in the bridge it is awaited"),
+    replace("asgiref.sync:SyncToAsync.__call__", "django_aio.db.chains:sync_to_async_call", "the thread is a guest of the task that waits"),
     # 2. Connections: a connection belongs to a call chain.
-    add("django.db.utils:ConnectionHandler.__getitem__", "django_aio.db.chains:getitem", "every task has its own connections"),
-    add("django.db.utils:ConnectionHandler.__setitem__", "django_aio.db.chains:setitem", "a connection is set for the task"),
-    add("django.db.utils:ConnectionHandler.__delitem__", "django_aio.db.chains:delitem", "a connection is removed from the task"),
-    replace("django.utils.connection:BaseConnectionHandler.all", "django_aio.db.chains:all_connections", "connections.all() lists the task's"),
+    add(f"{BASE}.aio", "django_aio.db.state:UNMANAGED", "what a connection carries in a chain"),
+    add("django.db.utils:ConnectionHandler.__getitem__", "django_aio.db.chains:getitem", "every chain of calls has its own connections"),
+    add("django.db.utils:ConnectionHandler.__setitem__", "django_aio.db.chains:setitem", "a connection is set for the chain"),
+    add("django.db.utils:ConnectionHandler.__delitem__", "django_aio.db.chains:delitem", "a connection is removed from the chain"),
+    replace("django.utils.connection:BaseConnectionHandler.all", "django_aio.db.chains:all_connections", "connections.all() lists the chain's"),
     replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
     # 3. PostgreSQL: psycopg waits on the loop.
@@ -69,6 +71,11 @@ _SERIES: tuple[Patch, ...] = (
     add(f"{SUBQUERIES}:DeleteQuery.adelete_batch", "django_aio.db.models:adelete_batch", "DeleteQuery.adelete_batch()"),
     add(f"{SUBQUERIES}:UpdateQuery.aupdate_batch", "django_aio.db.models:aupdate_batch", "UpdateQuery.aupdate_batch()"),
     # 6. Transactions.
+    replace("django.db.transaction:Atomic.__enter__", "django_aio.db.transaction:enter", "tasks of one transaction take turns"),
+    replace("django.db.transaction:Atomic.__exit__", "django_aio.db.transaction:leave", "tasks of one transaction take turns"),
+    replace("django.db.backends.utils:CursorWrapper._execute_with_wrappers", "django_aio.db.transaction:execute_with_wrappers", "statements of one transaction take turns"),
+    replace(f"{BASE}.on_commit", "django_aio.db.transaction:on_commit", "coroutine functions on commit"),
+    add("django.db.transaction:aon_commit", "django_aio.db.transaction:aon_commit", "transaction.aon_commit()"),
     add("django.db.transaction:Atomic.__aenter__", "django_aio.db.transaction:aenter", "async with transaction.atomic()"),
     add("django.db.transaction:Atomic.__aexit__", "django_aio.db.transaction:aexit", "async with transaction.atomic()"),
     add("django.db.transaction:Atomic.__call__", "django_aio.db.transaction:decorate", "@transaction.atomic on a coroutine function"),

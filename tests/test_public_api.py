@@ -22,6 +22,7 @@ API = {
         class BridgeError(RuntimeError)
         blocking(func)
         cooperative(func)
+        hold_connection(using='default')
         in_bridge()
         async run(func, /, *args, **kwargs)
         wait(awaitable)
@@ -121,6 +122,7 @@ def test_all_names_of_the_package():
         "BridgeError",
         "blocking",
         "cooperative",
+        "hold_connection",
         "in_bridge",
         "run",
         "wait",

@@ -1,5 +1,6 @@
 """The whole series on the installed Django: everything applies, nothing has drifted."""
 
+import importlib
 import inspect
 import json
 import os
@@ -93,8 +94,12 @@ def test_this_process_has_applied_all_but_unused_backends():
 
 @pytest.mark.parametrize("patch", series.SERIES, ids=lambda patch: patch.target)
 def test_names_resolve(drivers, patch):
-    owner, _, _ = patch.target.rpartition(".")
-    resolve(owner if patch.verb is Verb.ADD else patch.target)
+    if patch.verb is Verb.ADD:
+        module, _, path = patch.target.partition(":")
+        owner, _, _ = path.rpartition(".")
+        assert resolve(f"{module}:{owner}") if owner else importlib.import_module(module)
+    else:
+        resolve(patch.target)
     resolve(patch.by)
 
 

@@ -1,44 +1,76 @@
 """A connection belongs to a call chain.
 
 Django ties a connection to a thread. Under a loop all requests share one thread, so here it is tied
-to the task that opened it: every task is the owner of a chain, and a chain has one logical
-connection (Django's `DatabaseWrapper`) per alias. Two tasks never share one, so `gather()` of five
-queries runs five queries at the same time.
+to the chain of calls: a task and whatever it waits for.
 
-- In a coroutine and in code that `run()` started, `connections[alias]` is the task's own.
-- In a plain thread, and in a callback of the loop that belongs to no task, it is Django's own.
-- When a task ends, its connections are returned, kept for the next chain as `CONN_MAX_AGE` asks, or
-  closed where a transaction is open. The end needs no `await`: it works while the loop shuts down.
+- R1. Crossing a boundary changes nothing. Who calls across (`run()`, `sync_to_async`,
+  `async_to_sync`) is suspended, so the callee is a guest: it uses the caller's connections, in the
+  caller's transaction.
+- R2. A new task starts a new chain, with connections of its own.
+- R3. Except inside a transaction: there it joins (`gates.py`).
+- R5. When the owner ends, its connections are returned, kept for the next chain as `CONN_MAX_AGE`
+  asks, or closed where a transaction is open. The end needs no `await`: it works while the loop
+  shuts down.
 
-Each chain is touched by the thread of its task's loop only.
+In a plain thread, and in a callback of the loop that belongs to no task, connections are Django's
+own, untouched. `_tasks` and `_guests` say who acts for which chain: each entry is written by the
+task or thread that it names.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import functools
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 from django.utils.connection import BaseConnectionHandler
 
+from django_aio.bridge import in_bridge, wait
 from django_aio.db import pool
-from django_aio.db.backends.threaded import adopt
+from django_aio.db.backends.threaded import driver_of
+from django_aio.db.gates import Block, Gate, ended, innermost, joinable
+from django_aio.db.state import State
 
 _current_task = asyncio.current_task
 _running_loop = asyncio._get_running_loop
+_thread = threading.get_ident
 
 
 class Chain:
-    """The logical connections of one task. Touched by the thread of the task's loop only."""
+    """The logical connections of one task, and of its guests while it waits for them."""
 
-    __slots__ = ("wrappers",)
+    __slots__ = ("loop", "wrappers")
 
-    def __init__(self) -> None:
-        self.wrappers: dict[str, BaseDatabaseWrapper] = {}
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.loop = loop
+        self.wrappers: dict[str, Any] = {}
+
+    def connection(self, handler: ConnectionHandler, alias: str) -> Any:
+        """The logical connection of that alias, made or taken from the store at its first use."""
+        wrapper = self.wrappers.get(alias)
+        if wrapper is None:
+            wrapper = self.wrappers[alias] = self._new(handler, alias)
+        return wrapper
+
+    def _new(self, handler: ConnectionHandler, alias: str) -> Any:
+        if alias not in handler.settings:
+            raise handler.exception_class(f"The connection '{alias}' doesn't exist.")
+        assert self.loop is not None
+        wrapper = pool.take(alias, self.loop)
+        if wrapper is None:
+            wrapper = manage(handler.create_connection(alias), self)
+            wrapper.inc_thread_sharing()
+        wrapper.aio.chain = self
+        return wrapper
 
     def end(self) -> None:
         """Give every connection back, without waiting."""
@@ -47,81 +79,264 @@ class Chain:
             pool.give_back(wrapper)
 
 
-# The owner of a chain is looked up here rather than in a context variable: a copied context
-# (create_task, asgiref, a web server) must not bring its chain along, and code that runs in a
-# copied context of the same task must find it.
-_chains: dict[asyncio.Task[Any], Chain] = {}
+class ThreadChain(Chain):
+    """The connections of a plain thread, lent to the coroutine that it waits for."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        local = connections._connections  # type: ignore[attr-defined]
+        for alias in connections.settings:
+            with contextlib.suppress(AttributeError):
+                self.wrappers[alias] = getattr(local, alias)
+
+    def _new(self, handler: ConnectionHandler, alias: str) -> Any:
+        wrapper = manage(handler.create_connection(alias), self)
+        wrapper.inc_thread_sharing()
+        return wrapper
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Manage the thread's connections for as long as it waits. Called in that thread."""
+        for wrapper in self.wrappers.values():
+            manage(wrapper, self)
+            wrapper.inc_thread_sharing()
+        before = dict(self.wrappers)
+        try:
+            yield
+        finally:
+            for wrapper in {*before.values(), *self.wrappers.values()}:
+                wrapper.dec_thread_sharing()
+                wrapper.aio = None
+            for alias in before.keys() - self.wrappers.keys():
+                BaseConnectionHandler.__delitem__(connections, alias)
+            for alias, wrapper in self.wrappers.items():
+                if before.get(alias) is not wrapper:
+                    # Made by the coroutine, in its loop's thread: from here on it is this thread's.
+                    wrapper._thread_ident = _thread()
+                    _inherited_setitem(connections, alias, wrapper)
+
+    def base_blocks(self) -> None:
+        """In the coroutine that begins: the transactions that the thread has open are its own."""
+        for wrapper in self.wrappers.values():
+            if wrapper.in_atomic_block:
+                gate = wrapper.aio.gate = Gate()
+                block = Block(wrapper, gate, innermost.get())
+                gate.push(block)
+                innermost.set(block)
 
 
-def _task() -> asyncio.Task[Any] | None:
-    """The task that is running in this thread, or None in a plain thread or a loop's callback."""
-    return None if _running_loop() is None else _current_task()
+def manage(wrapper: Any, chain: Chain) -> Any:
+    """Make a logical connection part of a chain."""
+    driver = driver_of(type(wrapper))
+    wrapper.aio = State(chain, driver, chain.loop)
+    driver.adopt(wrapper)
+    return wrapper
+
+
+_tasks: dict[asyncio.Task[Any], Chain] = {}
+_guests: dict[int, Chain] = {}
+
+# The transactions that a task or thread has joined, by alias. A task that goes on when one has
+# ended must not find itself in autocommit mode.
+_joined: weakref.WeakKeyDictionary[Any, dict[str, Block]] = weakref.WeakKeyDictionary()
+
+_inherited_getitem = BaseConnectionHandler.__getitem__
+_inherited_setitem = BaseConnectionHandler.__setitem__
+
+
+def member_of(chain: Chain) -> bool:
+    """Whether the running task or thread acts for the chain: its owner, or a guest."""
+    if _running_loop() is not None:
+        task = _current_task()
+        if task is not None:
+            return _tasks.get(task) is chain
+    return _guests.get(_thread()) is chain
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
-    chain = _chains.pop(task, None)
+    chain = _tasks.pop(task, None)
     if chain is not None:
         chain.end()
 
 
 def _own(task: asyncio.Task[Any]) -> Chain:
     """The chain of `task`, made at its first use of a connection."""
-    chain = _chains.get(task)
+    chain = _tasks.get(task)
     if chain is None:
-        chain = _chains[task] = Chain()
+        chain = _tasks[task] = Chain(task.get_loop())
         task.add_done_callback(_ended)
     return chain
 
 
-_inherited_getitem = BaseConnectionHandler.__getitem__
+def _acting() -> Chain | None:
+    """The chain that the running task or thread acts for, if it has one."""
+    if _running_loop() is None:
+        return _guests.get(_thread()) if _guests else None
+    task = _current_task()
+    return None if task is None else _tasks.get(task)
 
 
-def getitem(self: ConnectionHandler, alias: str) -> BaseDatabaseWrapper:
-    """`connections[alias]`: the task's logical connection, or in a plain thread the thread's."""
-    task = None if _running_loop() is None or self is not connections else _current_task()
-    if task is None:
+def _join(who: Any, alias: str) -> Any:
+    """The connection of the transaction that `who` was started in, or None if there is none."""
+    joined = _joined.get(who)
+    if joined is not None and alias in joined:
+        block = joined[alias]
+        if not block.open:
+            raise ended()
+        return block.wrapper
+    found = joinable(alias)
+    if found is None:
+        return None
+    _joined.setdefault(who, {})[alias] = found
+    return found.wrapper
+
+
+def getitem(self: ConnectionHandler, alias: str) -> Any:
+    """`connections[alias]`: the chain's logical connection, or in a plain thread the thread's."""
+    if _running_loop() is None:
+        chain = _guests.get(_thread()) if _guests else None
+        if chain is not None and self is connections:
+            return chain.connection(self, alias)
+        if innermost.get() is not None and self is connections:
+            wrapper = _join(threading.current_thread(), alias)
+            if wrapper is not None:
+                return wrapper
         return _inherited_getitem(self, alias)
-    chain = _chains.get(task) or _own(task)
-    wrapper = chain.wrappers.get(alias)
-    if wrapper is None:
-        if alias not in self.settings:
-            raise self.exception_class(f"The connection '{alias}' doesn't exist.")
-        wrapper = chain.wrappers[alias] = pool.take(alias) or adopt(self.create_connection(alias))
-    return wrapper
+    task = _current_task()
+    if task is None or self is not connections:
+        return _inherited_getitem(self, alias)
+    chain = _tasks.get(task)
+    if chain is None:
+        if innermost.get() is not None or task in _joined:
+            wrapper = _join(task, alias)
+            if wrapper is not None:
+                return wrapper
+        chain = _own(task)
+    return chain.wrappers.get(alias) or chain.connection(self, alias)
 
 
 def setitem(self: ConnectionHandler, alias: str, wrapper: BaseDatabaseWrapper) -> None:
-    """`connections[alias] = wrapper`, for the task or thread that says it."""
-    task = _task() if self is connections else None
-    if task is None:
-        super(ConnectionHandler, self).__setitem__(alias, wrapper)
+    """`connections[alias] = wrapper`, for the chain or thread that says it."""
+    chain = _acting() if self is connections else None
+    if chain is None and self is connections and _running_loop() is not None:
+        task = _current_task()
+        chain = None if task is None else _own(task)
+    if chain is None:
+        _inherited_setitem(self, alias, wrapper)
     else:
-        _own(task).wrappers[alias] = wrapper
+        chain.wrappers[alias] = wrapper
 
 
 def delitem(self: ConnectionHandler, alias: str) -> None:
     """`del connections[alias]`. Raises AttributeError, as Django does, where there is none."""
-    task = _task() if self is connections else None
-    if task is None:
-        super(ConnectionHandler, self).__delitem__(alias)
-        return
-    chain = _chains.get(task)
-    if chain is None or alias not in chain.wrappers:
-        raise AttributeError(f"This task has no connection {alias!r}.")
-    del chain.wrappers[alias]
+    chain = _acting() if self is connections else None
+    if chain is None:
+        BaseConnectionHandler.__delitem__(self, alias)
+    elif alias in chain.wrappers:
+        del chain.wrappers[alias]
+    else:
+        raise AttributeError(f"This chain has no connection {alias!r}.")
 
 
-def all_connections(
-    upstream: Callable[..., list[BaseDatabaseWrapper]],
-) -> Callable[..., list[BaseDatabaseWrapper]]:
-    """`connections.all()`: with `initialized_only` those that this task or thread has used."""
+def all_connections(upstream: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """`connections.all()`: with `initialized_only` those that this chain or thread has used."""
 
     @functools.wraps(upstream)
-    def all(self: Any, initialized_only: bool = False) -> list[BaseDatabaseWrapper]:
-        task = _task() if initialized_only and self is connections else None
-        if task is None:
+    def all(self: Any, initialized_only: bool = False) -> list[Any]:
+        if not initialized_only or self is not connections:
             return upstream(self, initialized_only)
-        chain = _chains.get(task)
-        return [] if chain is None else list(chain.wrappers.values())
+        chain = _acting()
+        if chain is not None:
+            return list(chain.wrappers.values())
+        in_task = _running_loop() is not None and _current_task() is not None
+        return [] if in_task else upstream(self, initialized_only)
 
     return all
+
+
+@contextlib.contextmanager
+def _guest(chain: Chain) -> Iterator[None]:
+    """Let the running thread act for `chain`."""
+    thread = _thread()
+    before = _guests.get(thread)
+    _guests[thread] = chain
+    try:
+        yield
+    finally:
+        if before is None:
+            del _guests[thread]
+        else:
+            _guests[thread] = before
+
+
+def sync_to_async_call(
+    upstream: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """`SyncToAsync.__call__`: the thread is a guest of the task that waits for it."""
+
+    @functools.wraps(upstream)
+    async def __call__(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) -> Any:
+        task = _current_task()
+        if task is None or (task not in _tasks and innermost.get() is not None):
+            # A task that has joined a transaction has no chain to let a guest into: the thread
+            # inherits the context and joins as well.
+            return await upstream(self, *args, **kwargs)
+        chain, func = _own(task), self.func
+
+        def as_guest(*args: Any, **kwargs: Any) -> Any:
+            with _guest(chain):
+                return func(*args, **kwargs)
+
+        crossing = copy.copy(self)
+        crossing.func = as_guest
+        return await upstream(crossing, *args, **kwargs)
+
+    return __call__
+
+
+def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`AsyncToSync.__call__`: the coroutine's task is a guest of the thread that waits for it.
+
+    Inside the bridge it is simply awaited, in the same task.
+    """
+
+    @functools.wraps(upstream)
+    def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if in_bridge():
+            return wait(self.awaitable(*args, **kwargs))
+        if _running_loop() is not None:
+            return upstream(self, *args, **kwargs)  # asgiref says what is wrong
+        chain = _guests.get(_thread())
+        if chain is not None:
+            return upstream(_rooted(self, chain), *args, **kwargs)
+        lent = ThreadChain()
+        with lent.lent():
+            return upstream(_rooted(self, lent, lent.base_blocks), *args, **kwargs)
+
+    return __call__
+
+
+def _rooted(
+    call: AsyncToSync[..., Any], chain: Chain, begin: Callable[[], None] | None = None
+) -> AsyncToSync[..., Any]:
+    """A copy of `call` whose coroutine, after `begin()`, acts for `chain` as long as it runs."""
+    awaitable = call.awaitable
+
+    async def root(*args: Any, **kwargs: Any) -> Any:
+        task = _current_task()
+        assert task is not None
+        before = innermost.get()
+        if begin is not None:
+            begin()
+        _tasks[task] = chain
+        try:
+            return await awaitable(*args, **kwargs)
+        finally:
+            _tasks.pop(task, None)
+            innermost.set(before)
+
+    crossing = copy.copy(call)
+    crossing.awaitable = root
+    return crossing

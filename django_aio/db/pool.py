@@ -15,14 +15,16 @@ server call it) closes what the store holds. ASGI's lifespan shutdown closes it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_aio.bridge import run, wait
+from django_aio.bridge import run
 
 # How long the end of a loop waits for threads that close a connection, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -82,20 +84,23 @@ class Store:
 _stores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Store] = weakref.WeakKeyDictionary()
 
 
-def store() -> Store:
-    """The store of the running loop."""
-    loop = asyncio.get_running_loop()
+def store(loop: asyncio.AbstractEventLoop | None = None) -> Store:
+    """The store of `loop`, by default of the running one."""
+    loop = loop or asyncio.get_running_loop()
     found = _stores.get(loop)
     if found is None:
         found = _stores[loop] = Store()
     return found
 
 
-def watched_store() -> Store:
-    """The store of the running loop, sure to be closed with it. Called inside the bridge."""
-    found = store()
+def watched_store(wrapper: Any) -> Store:
+    """The store of the loop that a logical connection belongs to, sure to be closed with it.
+
+    Called inside the bridge, or in a guest thread.
+    """
+    found = store(wrapper.aio.loop)
     if not found.watched:
-        wait(found.watch())
+        wrapper.aio.settle(found.watch())
     return found
 
 
@@ -104,19 +109,19 @@ async def close_store() -> None:
     await store().close()
 
 
-def take(alias: str) -> Any:
+def take(alias: str, loop: asyncio.AbstractEventLoop) -> Any:
     """Return a logical connection that an ended chain left, or None.
 
     One whose physical connection is still open comes first.
     """
-    found = store()
+    found = store(loop)
     idle = found.idle.get(alias)
     while idle:
         wrapper = idle.pop()
         if not _expired(wrapper):
             wrapper.health_check_done = False
             return wrapper
-        wrapper.aio_driver.drop(wrapper)
+        wrapper.aio.driver.drop(wrapper)
     spare = found.spare.get(alias)
     return spare.pop() if spare else None
 
@@ -126,10 +131,12 @@ def give_back(wrapper: Any) -> None:
 
     A wrapper that was put in place by hand (`connections[alias] = wrapper`) is left alone.
     """
-    driver = getattr(wrapper, "aio_driver", None)
-    if driver is None:
+    state = wrapper.aio
+    if state is None:
         return
-    found = store()
+    driver, found = state.driver, store()
+    state.gate = None
+    state.pinned, state.leased, state.open, state.holds = False, False, 0, 0
     shelf = found.spare
     if wrapper.connection is not None:
         if found.watched and _may_stay_open(wrapper) and driver.is_idle(wrapper):
@@ -143,7 +150,7 @@ def give_back(wrapper: Any) -> None:
     while waiting and (len(waiting) >= MOST_WAITING or _expired(waiting[0])):
         old = waiting.pop(0)
         if old.connection is not None:
-            old.aio_driver.drop(old)
+            old.aio.driver.drop(old)
     waiting.append(wrapper)
 
 
@@ -168,3 +175,78 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
         or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
         or getattr(wrapper.connection, "_pool", None) is not None  # its place is in the pool
     )
+
+
+# R4: a pooled connection is leased for one statement, from the opening of a cursor to its closing.
+
+# Who may have a cursor for so short a time: its statements leave no state in the session.
+STATELESS = "django.db.models.sql.compiler"
+
+
+def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
+    """Open a cursor for code of the module `caller`, leasing a connection if need be.
+
+    The ORM's cursors give a lease back when they are closed. Anyone else may have set a role, a
+    search path, an advisory lock: then the connection stays with the chain to its end.
+    """
+    state = wrapper.aio
+    if caller != STATELESS or not type(wrapper).__module__.startswith("django."):
+        state.pinned = True
+        return upstream(wrapper)
+    if wrapper.connection is None:
+        state.leased = True
+    try:
+        cursor = upstream(wrapper)
+    except BaseException:
+        release_lease(wrapper)
+        raise
+    state.open += 1
+    close = cursor.close
+
+    def close_and_release() -> None:
+        del cursor.close  # closing twice releases once
+        try:
+            close()
+        finally:
+            state.open -= 1
+            release_lease(wrapper)
+
+    cursor.close = close_and_release
+    return cursor
+
+
+def release_lease(wrapper: Any) -> None:
+    """Return a pooled connection unless something could depend on it."""
+    state = wrapper.aio
+    if (
+        state is None
+        or not state.leased
+        or wrapper.connection is None
+        or state.open
+        or state.holds
+        or state.pinned
+        or wrapper.in_atomic_block
+        or not wrapper.autocommit
+    ):
+        return
+    state.leased = False
+    wrapper._close()
+
+
+@contextlib.asynccontextmanager
+async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
+    """Keep one physical connection for the whole of an `async with` block.
+
+    Outside a transaction a pooled connection is otherwise leased for one statement at a time. Use
+    it where statements depend on the session: an advisory lock, a temporary table. Yields the
+    logical connection. Blocks may be nested. Raises what connecting raises.
+    """
+    wrapper: Any = connections[using]
+    await run(wrapper.ensure_connection)
+    wrapper.aio.leased = True
+    wrapper.aio.holds += 1
+    try:
+        yield wrapper
+    finally:
+        wrapper.aio.holds -= 1
+        await run(release_lease, wrapper)

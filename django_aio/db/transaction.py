@@ -1,13 +1,14 @@
-"""`async with transaction.atomic():` and `@transaction.atomic` on a coroutine function.
+"""Transactions that can be awaited: `async with transaction.atomic():`, decorators, joined tasks.
 
-Django's `Atomic` decides everything; it runs inside the bridge. The transaction belongs to the task
-that opened it. A task that is cancelled while it enters or leaves the outermost block may not know
-whether the server has begun or ended the transaction: then the connection is closed, which rolls
-back what was not committed.
+Django's `Atomic` decides everything; it runs inside the bridge. What is added is who may use the
+connection meanwhile (`gates.py`). A task that is cancelled while it enters or leaves the outermost
+block may not know whether the server has begun or ended the transaction: then the connection is
+closed, which rolls back what was not committed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -16,10 +17,117 @@ from types import TracebackType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.db import DEFAULT_DB_ALIAS
 from django.db.transaction import Atomic, get_connection
 
-from django_aio.bridge import run
-from django_aio.db.backends.threaded import driver_of
+from django_aio.bridge import in_bridge, run, wait
+from django_aio.db import chains, pool
+from django_aio.db.gates import Block, Gate, block_of, ended, innermost
+from django_aio.db.state import actor
+
+Exc = type[BaseException] | None
+
+
+def enter(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`Atomic.__enter__`: in a chain, when it is the block's turn."""
+
+    @functools.wraps(upstream)
+    def __enter__(self: Atomic) -> None:
+        wrapper: Any = get_connection(self.using)
+        state = wrapper.aio
+        if state is None:
+            upstream(self)
+            return
+        gate = state.gate if wrapper.in_atomic_block and state.gate else Gate()
+        held = gate.acquire(actor(), _own_block(wrapper))
+        try:
+            upstream(self)
+            block = Block(wrapper, gate, innermost.get())
+            gate.push(block)
+            innermost.set(block)
+            state.gate = gate
+        finally:
+            if held:
+                gate.release()
+
+    return __enter__
+
+
+def leave(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`Atomic.__exit__`: in a chain, when all blocks further in have ended."""
+
+    @functools.wraps(upstream)
+    def __exit__(
+        self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: Any
+    ) -> None:
+        wrapper: Any = get_connection(self.using)
+        state = wrapper.aio
+        gate = None if state is None else state.gate
+        if gate is None:
+            upstream(self, exc_type, exc_value, traceback)
+            return
+        block = _own_block(wrapper)
+        cancelled = None
+        try:
+            held = gate.acquire(actor(), block)
+        except asyncio.CancelledError as error:
+            # The block must end now, whoever is further in: without its connection, all of it is
+            # rolled back.
+            held, cancelled = False, error
+            wrapper.close()
+            exc_type, exc_value, traceback = type(error), error, error.__traceback__
+        try:
+            upstream(self, exc_type, exc_value, traceback)
+        finally:
+            if block is not None:
+                gate.pop(block)
+                if innermost.get() is block:
+                    innermost.set(block.parent)
+            if not wrapper.in_atomic_block and state.gate is gate:
+                state.gate = None
+            if held:
+                gate.release()
+            pool.release_lease(wrapper)
+        if cancelled is not None:
+            raise cancelled
+
+    return __exit__
+
+
+def _own_block(wrapper: Any) -> Block | None:
+    """The block that a statement of this task or thread belongs to.
+
+    The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
+    is in the innermost block: nobody else of the chain can be running.
+    """
+    block = block_of(wrapper)
+    gate = wrapper.aio.gate
+    if block is None and gate is not None and gate.blocks and chains.member_of(wrapper.aio.chain):
+        return gate.blocks[-1]  # type: ignore[no-any-return]
+    return block
+
+
+def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`CursorWrapper._execute_with_wrappers`: a statement of a transaction, when it is its turn."""
+
+    @functools.wraps(upstream)
+    def _execute_with_wrappers(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = self.db.aio
+        if state is None:
+            return upstream(self, *args, **kwargs)
+        gate = state.gate
+        if gate is None or not self.db.in_atomic_block:
+            if innermost.get() is not None and not chains.member_of(state.chain):
+                raise ended()
+            return upstream(self, *args, **kwargs)
+        held = gate.acquire(actor(), _own_block(self.db))
+        try:
+            return upstream(self, *args, **kwargs)
+        finally:
+            if held:
+                gate.release()
+
+    return _execute_with_wrappers
 
 
 async def aenter(self: Atomic) -> None:
@@ -32,10 +140,7 @@ async def aenter(self: Atomic) -> None:
 
 
 async def aexit(
-    self: Atomic,
-    exc_type: type[BaseException] | None,
-    exc_value: BaseException | None,
-    traceback: TracebackType | None,
+    self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: TracebackType | None
 ) -> None:
     """Commit, or roll back where an exception passes, as `with atomic()` does."""
     try:
@@ -48,9 +153,9 @@ async def aexit(
 def _settle(using: str | None) -> None:
     """After a failed entry or exit: close a connection that may be in an undecided transaction."""
     connection: Any = get_connection(using)
-    if connection.in_atomic_block or connection.connection is None:
+    if connection.in_atomic_block or connection.connection is None or connection.aio is None:
         return
-    undecided = not driver_of(type(connection)).is_idle(connection)
+    undecided = not connection.aio.driver.is_idle(connection)
     if connection.settings_dict["AUTOCOMMIT"] and (undecided or not connection.autocommit):
         connection.close()
 
@@ -76,3 +181,42 @@ def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
             return await func(*args, **kwargs)
 
     return inner
+
+
+def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`BaseDatabaseWrapper.on_commit`: the callback may be a coroutine function.
+
+    It is awaited when the transaction commits. Raises TypeError, as Django does, for what cannot
+    be called.
+    """
+
+    @functools.wraps(upstream)
+    def on_commit(self: Any, func: Callable[..., Any], robust: bool = False) -> None:
+        if iscoroutinefunction(func):
+            func = _awaited(func)
+        upstream(self, func, robust)
+
+    return on_commit
+
+
+def _awaited(func: Callable[[], Any]) -> Callable[[], Any]:
+    """A callback that awaits `func()`: in the bridge, or on a loop of its own."""
+    from asgiref.sync import async_to_sync
+
+    @functools.wraps(func, updated=())
+    def call() -> Any:
+        return wait(func()) if in_bridge() else async_to_sync(func)()
+
+    return call
+
+
+async def aon_commit(
+    func: Callable[[], Any], using: str | None = None, robust: bool = False
+) -> None:
+    """Register `func` to be called when the current transaction commits; at once if there is none.
+
+    The asynchronous twin of `transaction.on_commit()`: `func` may be a coroutine function, and is
+    awaited. With `robust`, an exception of `func` is logged and the other callbacks still run.
+    (Django documentation, "Performing actions after commit".)
+    """
+    await run(get_connection(using or DEFAULT_DB_ALIAS).on_commit, func, robust)

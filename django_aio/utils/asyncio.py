@@ -1,9 +1,8 @@
-"""Inside the bridge synchronous code is where it may wait: neither Django nor asgiref objects.
+"""Inside the bridge synchronous code is where it may wait: Django does not object.
 
 Django's `async_unsafe` guard asks whether a loop runs in this thread. Inside the bridge one does,
 but a driver's wait lets it go on, so the guard is told that there is none. Everywhere else it
-protects as before. asgiref's `async_to_sync` refuses to work in a thread that runs a loop; inside
-the bridge it simply waits, in the same task.
+protects as before.
 
 Called from any thread.
 """
@@ -16,9 +15,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import AsyncToSync
-
-from django_aio.bridge import in_bridge, run, wait
+from django_aio.bridge import in_bridge, run
 
 
 def get_running_loop() -> AbstractEventLoop:
@@ -29,18 +26,6 @@ def get_running_loop() -> AbstractEventLoop:
     if in_bridge():
         raise RuntimeError("no event loop is stopped by waiting inside the bridge")
     return asyncio.get_running_loop()
-
-
-def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`AsyncToSync.__call__`: inside the bridge, wait for the coroutine in this very task."""
-
-    @functools.wraps(upstream)
-    def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if in_bridge():
-            return wait(self.awaitable(*args, **kwargs))
-        return upstream(self, *args, **kwargs)
-
-    return __call__
 
 
 def native(func: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:

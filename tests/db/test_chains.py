@@ -114,7 +114,7 @@ async def test_the_end_of_a_task_closes():
     wrapper = await asyncio.create_task(task())
     await asyncio.sleep(0)
     assert wrapper.connection is None
-    assert len(chains._chains) == 0
+    assert len(chains._tasks) == 0
 
 
 async def test_kept_for_the_next_chain(monkeypatch):
@@ -165,7 +165,7 @@ async def test_close_old_connections_ends_a_request():
 def test_several_loops_in_a_row():
     for _ in range(3):
         assert asyncio.run(physical()) is not None
-    assert not chains._chains
+    assert not chains._tasks
 
 
 async def test_a_callback_of_the_loop_belongs_to_no_task():

@@ -32,10 +32,21 @@ async def test_rollback():
     assert await names() == []
 
 
-async def test_another_task_does_not_see_it():
+async def test_a_task_started_outside_does_not_see_it():
+    written, looked = asyncio.Event(), asyncio.Event()
+
+    async def outside():
+        await written.wait()
+        found = await names()
+        looked.set()
+        return found
+
+    task = asyncio.create_task(outside())
     async with transaction.atomic():
         await Author.objects.acreate(name="a")
-        assert await asyncio.create_task(names()) == []
+        written.set()
+        await looked.wait()
+    assert await task == []
 
 
 async def test_savepoints():

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from django_aio.bridge import run, wait
+from django_aio.bridge import in_bridge, run, wait
 from django_aio.db.backends.postgresql import CooperativeConnection
 from django_aio.db.pool import store, watched_store
+from django_aio.db.state import actor
 
 
 class LoopPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
@@ -67,51 +69,96 @@ class _UntilCancelled:
 
 
 class BridgePool:
-    """What Django's PostgreSQL backend sees as its pool inside the bridge.
+    """What Django's PostgreSQL backend sees as its pool in a chain.
 
-    It has the four methods that the backend calls, and leases from the loop's
-    `AsyncConnectionPool`. Called inside the bridge, in the loop's thread.
+    It has the methods that the backend calls, and leases from the loop's `AsyncConnectionPool`.
+    Called inside the bridge, in the loop's thread, or by a guest thread while its owner waits: so
+    asynchronous and synchronous views share one bound.
     """
 
-    def __init__(self, pool: LoopPool) -> None:
+    def __init__(self, alias: str, pool: LoopPool, loop: asyncio.AbstractEventLoop) -> None:
+        self.alias = alias
         self.pool = pool
+        self.loop = loop
         self.closed = False  # another one takes its place
+        # Who has a connection, and since when (time.monotonic()).
+        self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
+
+    def _settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if in_bridge():
+            return wait(coroutine)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def open(self) -> None:
+        """Start the pool if it is not open."""
+        if self.pool.closed:
+            self._settle(self.pool.open())
+
+    def getconn(self) -> CooperativeConnection:
+        """Lease a connection.
+
+        Raises `psycopg_pool.PoolTimeout` if none comes free in time; the message names who holds
+        what, and since when.
+        """
+        try:
+            face = _face(self._settle(self.pool.getconn()))
+        except PoolTimeout as error:
+            raise PoolTimeout(self._exhausted(error)) from None
+        face._pool = cast(Any, self)
+        self.out[face] = (actor(), time.monotonic())
+        return face
+
+    def _exhausted(self, error: PoolTimeout) -> str:
+        now = time.monotonic()
+        held = [f"{_name(who)} for {now - since:.1f} s" for who, since in self.out.values()]
+        holders = "; ".join(held) or "nobody, so the server does not answer"
+        return (
+            f"{error}: no connection of the pool of DATABASES[{self.alias!r}] is free (max_size "
+            f"{self.pool.max_size}). Held by: {holders}. "
+            "Raise OPTIONS['pool']['max_size'], or hold connections for a shorter time."
+        )
+
+    def putconn(self, face: CooperativeConnection) -> None:
+        """Return a connection. The pool closes one that is not idle."""
+        face._pool = None
+        self.out.pop(face, None)
+        try:
+            self._settle(self.pool.putconn(face.twin))
+        except asyncio.CancelledError:
+            if getattr(face.twin, "_pool", None) is self.pool:  # it has not gone back
+                self._put_soon(face.twin)
+            raise
+
+    def putconn_soon(self, face: CooperativeConnection) -> None:
+        """Return a connection from where nothing can be awaited, such as a task's end."""
+        face._pool = None
+        self.out.pop(face, None)
+        self._put_soon(face.twin)
+
+    def _put_soon(self, twin: Any) -> None:
+        returning = self.loop.create_task(self.pool.putconn(twin))
+        _returning.add(returning)
+        returning.add_done_callback(functools.partial(_returned, twin))
+
+    def close(self) -> None:
+        """Close the pool; the next `getconn()` of this alias opens a new one."""
+        pools = store(self.loop).pools
+        if pools.get(self.alias) is self:
+            del pools[self.alias]
+        self._settle(self.aclose())
 
     async def aclose(self) -> None:
         """Close the pool; whoever asks for a pool afterwards gets a new one."""
         self.closed = True
         await self.pool.close()
 
-    def open(self) -> None:
-        """Start the pool if it is not open."""
-        if self.pool.closed:
-            wait(self.pool.open())
 
-    def getconn(self) -> CooperativeConnection:
-        """Lease a connection. Raises `psycopg_pool.PoolTimeout` if none comes free in time."""
-        face = _face(wait(self.pool.getconn()))
-        face._pool = cast(Any, self)
-        return face
-
-    def putconn(self, face: CooperativeConnection) -> None:
-        """Return a connection. The pool closes one that is not idle."""
-        face._pool = None
-        wait(self.pool.putconn(face.twin))
-
-    def putconn_soon(self, face: CooperativeConnection) -> None:
-        """Return a connection from where nothing can be awaited, such as a task's end."""
-        face._pool = None
-        twin = face.twin
-        returning = asyncio.get_running_loop().create_task(self.pool.putconn(twin))
-        _returning.add(returning)
-        returning.add_done_callback(functools.partial(_returned, twin))
-
-    def close(self) -> None:
-        """Close the pool; the next `getconn()` of this alias opens a new one."""
-        pools = store().pools
-        for alias in [alias for alias, pool in pools.items() if pool is self]:
-            del pools[alias]
-        wait(self.aclose())
+def _name(who: Any) -> str:
+    """What an error message calls a task or thread."""
+    if isinstance(who, asyncio.Task):
+        function = getattr(who.get_coro(), "__qualname__", "a coroutine")
+        return f"task {who.get_name()!r} ({function})"
+    return f"thread {who}"
 
 
 # Tasks need a reference until they are done.
@@ -125,13 +172,14 @@ def _returned(twin: Any, task: asyncio.Task[None]) -> None:
         twin.pgconn.finish()
 
 
-def bridge_pool(wrapper: Any, options: Any) -> BridgePool:
-    """The pool of the wrapper's alias on the running loop, made at its first use."""
-    pools = watched_store().pools
+def bridge_pool(wrapper: Any) -> BridgePool:
+    """The pool of the wrapper's alias on its chain's loop, made at its first use."""
+    pools = watched_store(wrapper).pools
     pool = pools.get(wrapper.alias)
     if pool is None:
+        options = wrapper.settings_dict["OPTIONS"]["pool"]
         made = _make_pool(wrapper, {} if options is True else options)
-        pool = pools[wrapper.alias] = BridgePool(made)
+        pool = pools[wrapper.alias] = BridgePool(wrapper.alias, made, wrapper.aio.loop)
     return cast(BridgePool, pool)
 
 

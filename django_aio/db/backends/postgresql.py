@@ -27,7 +27,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.db import pool
+from django_aio.db.pool import store
 
 IDLE = TransactionStatus.IDLE
 WAIT_R = Wait.R
@@ -113,7 +113,9 @@ class CooperativeConnection(psycopg.Connection[Any]):
         """Connect to a server, as `psycopg.connect()` does; inside the bridge, on the loop."""
         if not in_bridge():
             return super().connect(conninfo, **kwargs)
-        pool.watched_store()
+        found = store()
+        if not found.watched:
+            wait(found.watch())
         cursor_factory = kwargs.pop("cursor_factory", None)
         row_factory = kwargs.pop("row_factory", None)
         face = cls.over(wait(psycopg.AsyncConnection.connect(conninfo, **kwargs)))
@@ -232,7 +234,12 @@ class _Interrupted(_Resumed):
 
 
 class PostgreSQLDriver:
-    """How a chain judges and drops a psycopg connection at its end."""
+    """How a chain judges and drops a psycopg connection."""
+
+    def adopt(self, wrapper: Any) -> None:
+        """Have it draw on the pool of its loop, if it has one and is to be pooled."""
+        pooled = wrapper.settings_dict["OPTIONS"].get("pool") and wrapper.alias != NO_DB_ALIAS
+        wrapper.aio.pooled = bool(pooled) and wrapper.aio.loop is not None
 
     def is_idle(self, wrapper: Any) -> bool:
         """Whether the server has no transaction open and no statement running."""
@@ -260,29 +267,37 @@ def database(upstream: types.ModuleType) -> types.ModuleType:
     return module
 
 
+def _cooperative(sync_pool: Any) -> Any:
+    """Django's own pool, so that its connections can be used inside the bridge as well."""
+    if sync_pool is not None and sync_pool.connection_class is psycopg.Connection:
+        sync_pool.connection_class = CooperativeConnection
+    return sync_pool
+
+
+def _bridge_pool(wrapper: Any) -> Any:
+    try:
+        from django_aio.db.backends.pools import bridge_pool
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"DATABASES[{wrapper.alias!r}]['OPTIONS']['pool'] needs psycopg_pool, which cannot be "
+            "imported. Install it with 'pip install django-aio[postgresql]'."
+        ) from error
+    return bridge_pool(wrapper)
+
+
 def backend_pool(upstream: property) -> property:
     """`DatabaseWrapper.pool`: inside the bridge, the loop's own asynchronous pool."""
     get = cast(Callable[[Any], Any], upstream.fget)
 
     def pool_of(self: Any) -> Any:
         """The pool that connections are leased from, or None."""
-        options = self.settings_dict["OPTIONS"].get("pool")
-        # Without a name Django connects to the server rather than to a database: never pooled.
-        if not options or not in_bridge() or self.alias == NO_DB_ALIAS:
-            return get(self)
+        state = self.aio
+        if state is None or not state.pooled:
+            return _cooperative(get(self))
         # Django asks several times for each connection. A wrapper stays with one loop.
-        found = self.__dict__.get("_aio_pool")
-        if found is not None and not found.closed:
-            return found
-        try:
-            from django_aio.db.backends.pools import bridge_pool
-        except ImportError as error:
-            raise ImproperlyConfigured(
-                f"DATABASES[{self.alias!r}]['OPTIONS']['pool'] needs psycopg_pool, which cannot be "
-                "imported. Install it with 'pip install django-aio[postgresql]'."
-            ) from error
-        found = self._aio_pool = bridge_pool(self, options)
-        return found
+        if state.pool is None or state.pool.closed:
+            state.pool = _bridge_pool(self)
+        return state.pool
 
     return property(pool_of)
 
@@ -292,9 +307,8 @@ def close_pool(upstream: Callable[..., None]) -> Callable[..., None]:
 
     def close_pool(self: Any) -> None:
         """Close the pool, so that new connections are configured anew."""
-        if in_bridge():
-            if self.pool:
-                self.pool.close()
+        if self.aio is not None and self.aio.pooled:
+            self.pool.close()
         else:
             upstream(self)
 

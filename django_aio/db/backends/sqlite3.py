@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import aiosqlite
 from django.core.exceptions import ImproperlyConfigured
@@ -19,7 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.threaded import HopCursor
-from django_aio.db.pool import store, watched_store
+from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
 
 # How long a cancelled task waits for its interrupted statement, in seconds.
 INTERRUPT_TIMEOUT = 5.0
@@ -32,7 +33,10 @@ if not hasattr(aiosqlite.Connection, "_execute"):
 
 
 class SQLiteDriver:
-    """How a chain judges and drops a SQLite connection at its end."""
+    """How a chain judges and drops a SQLite connection."""
+
+    def adopt(self, wrapper: Any) -> None:
+        """Its connection gets a thread when it is first used inside the bridge."""
 
     def is_idle(self, wrapper: Any) -> bool:
         """Whether no transaction is open. sqlite3 knows without touching the file."""
@@ -40,10 +44,12 @@ class SQLiteDriver:
 
     def drop(self, wrapper: Any) -> None:
         """Have the thread close the connection and end; SQLite rolls back what is open."""
-        worker = worker_of(wrapper)
-        wrapper.connection = wrapper.aio_worker = None
+        worker, connection = wrapper.aio.worker, wrapper.connection
+        wrapper.connection = wrapper.aio.worker = None
         if worker is not None:
             _stop(worker)
+        elif connection is not None:
+            connection.close()  # opened by a guest thread, never used on the loop
 
 
 def _stop(worker: aiosqlite.Connection) -> None:
@@ -55,8 +61,28 @@ def _stop(worker: aiosqlite.Connection) -> None:
 
 
 def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
-    """The thread of a logical connection, or None if it was opened outside the bridge."""
-    return getattr(wrapper, "aio_worker", None)
+    """The thread that this call must go to, or None if it is to be made directly.
+
+    Directly: outside the bridge, and on the connection of a plain thread, which only blocks the
+    one-off loop that runs for that thread. A connection that a guest thread opened gets its thread
+    here.
+    """
+    state = wrapper.aio
+    if state is None or state.loop is None or not in_bridge():
+        return None
+    if state.worker is None and wrapper.connection is not None:
+        connection = wrapper.connection
+        state.worker = _new_worker(wrapper, lambda: connection)
+    return cast("aiosqlite.Connection | None", state.worker)
+
+
+def _new_worker(wrapper: Any, connector: Callable[[], Any]) -> aiosqlite.Connection:
+    watched_store(wrapper)
+    worker = aiosqlite.Connection(connector, 64)
+    # A process that ends without closing its loop must not wait for the thread.
+    worker._thread.daemon = True
+    wait(_open(worker))
+    return worker
 
 
 def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,15 +90,10 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def get_new_connection(self: Any, conn_params: dict[str, Any]) -> Any:
-        if not in_bridge():
+        if self.aio is None or self.aio.loop is None or not in_bridge():
             return upstream(self, conn_params)
-        watched_store()
-        worker = aiosqlite.Connection(functools.partial(upstream, self, conn_params), 64)
-        # A process that ends without closing its loop must not wait for the thread.
-        worker._thread.daemon = True
-        wait(_open(worker))
-        self.aio_worker = worker
-        return worker._conn
+        self.aio.worker = _new_worker(self, functools.partial(upstream, self, conn_params))
+        return self.aio.worker._conn
 
     return get_new_connection
 
@@ -130,7 +151,7 @@ def transactional(name: str) -> Callable[..., Any]:
     @functools.wraps(inherited)
     def method(self: Any) -> Any:
         worker = worker_of(self)
-        if worker is None or not in_bridge():
+        if worker is None:
             return inherited(self)
         return _hop(worker, inherited, self)
 
@@ -148,7 +169,7 @@ def set_autocommit(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def _set_autocommit(self: Any, autocommit: bool) -> None:
         worker = worker_of(self)
-        if worker is None or not in_bridge() or not self.connection.in_transaction:
+        if worker is None or not self.connection.in_transaction:
             upstream(self, autocommit)
         else:
             _hop(worker, upstream, self, autocommit)
@@ -161,13 +182,17 @@ _inherited_close: Callable[[Any], None] = vars(BaseDatabaseWrapper)["_close"]
 
 def _close(self: Any) -> None:
     """`DatabaseWrapper._close`: the thread closes the connection, then ends."""
-    worker = worker_of(self)
-    if worker is None:
+    state = self.aio
+    if state is None or state.worker is None:
         _inherited_close(self)
         return
-    self.aio_worker = None
+    worker, state.worker = state.worker, None
     if in_bridge():
         with self.wrap_database_errors:
             wait(worker.close())
     else:
-        worker.stop()
+        # A guest thread closes it. stop() asks for the loop of its thread, so it gets one without.
+        for thread in (threading.Thread(target=worker.stop), worker._thread):
+            if thread is not worker._thread:
+                thread.start()
+            thread.join(CLOSE_TIMEOUT)

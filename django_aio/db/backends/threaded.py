@@ -39,7 +39,10 @@ Hop = Callable[..., Any]
 
 
 class Driver(Protocol):
-    """What a chain must know of a driver when it ends. Each answer comes without waiting."""
+    """What a chain must know of a driver. Each answer comes without waiting."""
+
+    def adopt(self, wrapper: Any) -> None:
+        """A logical connection becomes part of a chain."""
 
     def is_idle(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Whether the physical connection is provably outside any transaction."""
@@ -51,22 +54,19 @@ class Driver(Protocol):
 class ThreadedDriver:
     """The driver of an engine that nobody has made cooperative."""
 
+    def adopt(self, wrapper: Any) -> None:
+        """Send its blocking calls to a thread when they are made inside the bridge."""
+        if "create_cursor" not in vars(wrapper):
+            _send_to_threads(wrapper)
+
     def is_idle(self, wrapper: BaseDatabaseWrapper) -> bool:
         """As far as Django knows: such a driver cannot be asked without blocking."""
         return not wrapper.in_atomic_block and wrapper.autocommit
 
-    def drop(self, wrapper: BaseDatabaseWrapper) -> None:
+    def drop(self, wrapper: Any) -> None:
         """Close it in a thread. The server rolls an open transaction back."""
         connection, wrapper.connection = wrapper.connection, None
-        asyncio.get_running_loop().run_in_executor(None, connection.close)
-
-
-def adopt(wrapper: Any) -> Any:
-    """Make a new logical connection ready for a chain: find its driver, patching its backend."""
-    wrapper.aio_driver = driver = driver_of(type(wrapper))
-    if isinstance(driver, ThreadedDriver):
-        _send_to_threads(wrapper)
-    return wrapper
+        wrapper.aio.loop.run_in_executor(None, connection.close)
 
 
 def driver_of(engine: type[BaseDatabaseWrapper]) -> Driver:
@@ -135,7 +135,6 @@ def hopping(method: Callable[..., Any], hop: Hop = hop) -> Callable[..., Any]:
 
 def _send_to_threads(wrapper: Any) -> None:
     """Send the blocking calls of this one wrapper to a thread."""
-    wrapper.inc_thread_sharing()
     for name in BLOCKING:
         setattr(wrapper, name, hopping(getattr(wrapper, name)))
     create_cursor = wrapper.create_cursor

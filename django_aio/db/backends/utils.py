@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, Self
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_aio.bridge import in_bridge, run
+from django_aio.db.pool import open_cursor
 
 MESSAGE = (
     "You cannot call this from an async context - use a thread or sync_to_async. In a coroutine "
@@ -29,11 +31,19 @@ def cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def cursor(self: Any) -> Any:
-        if asyncio._get_running_loop() is None or in_bridge():
+        if asyncio._get_running_loop() is not None and not in_bridge():
+            return CursorOpener(functools.partial(_open, self, upstream))
+        if self.aio is None or not self.aio.pooled:
             return upstream(self)
-        return CursorOpener(functools.partial(upstream, self))
+        return open_cursor(self, upstream, sys._getframe(1).f_globals["__name__"])
 
     return cursor
+
+
+def _open(wrapper: Any, upstream: Callable[..., Any]) -> Any:
+    """Open the cursor of `async with`: user code, which may leave anything in the session."""
+    pooled = wrapper.aio is not None and wrapper.aio.pooled
+    return open_cursor(wrapper, upstream, "") if pooled else upstream(wrapper)
 
 
 class CursorOpener:

@@ -11,7 +11,6 @@ from django.db import OperationalError, connection, connections, transaction
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db.backends.sqlite3 import worker_of
 
 pytestmark = [pytest.mark.usefixtures("db"), sqlite_only]
 
@@ -64,7 +63,7 @@ async def test_a_transaction_is_three_hops(hops):
 async def test_statements_run_in_a_thread_of_their_own():
     threads = []
     await run(connection.ensure_connection)
-    worker = worker_of(connection._connections["default"])
+    worker = connections["default"].aio.worker
     await worker.create_function("note", 0, lambda: threads.append(threading.current_thread()))
     await execute("SELECT note()")
     assert threads != [threading.main_thread()]
@@ -77,7 +76,7 @@ async def test_cancelling_interrupts_the_statement():
 
     async def endless():
         await run(connection.ensure_connection)
-        worker = worker_of(connection._connections["default"])
+        worker = connections["default"].aio.worker
         signal = functools.partial(loop.call_soon_threadsafe, running.set)
         await worker.create_function("signal", 0, lambda: signal() and None)
         await execute(ENDLESS.replace("SELECT 1 ", "SELECT coalesce(signal(), 1) "))
@@ -164,7 +163,7 @@ async def test_a_statement_without_rows():
 
 async def test_the_thread_ends_with_its_connection():
     await execute("SELECT 1")
-    thread = worker_of(connection._connections["default"])._thread
+    thread = connections["default"].aio.worker._thread
     await run(connection.close)
     await asyncio.to_thread(thread.join, 5)
     assert not thread.is_alive()

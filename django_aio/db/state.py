@@ -1,0 +1,77 @@
+"""What a logical connection carries while it belongs to a chain.
+
+Django's `DatabaseWrapper` gets one attribute, `aio`: None in a plain thread, a `State` in a chain.
+Below the drivers, so that all of them and the chains can use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django_aio.bridge import in_bridge, wait
+
+if TYPE_CHECKING:
+    from django_aio.db.gates import Gate
+
+T = TypeVar("T")
+
+# The class attribute: a connection of a plain thread.
+UNMANAGED: State | None = None
+
+
+class State:
+    """The state of one logical connection in a chain.
+
+    Touched by the chain's owner, and by a guest while the owner waits for it: one at a time. The
+    gate, which joined tasks and threads use, has a lock of its own.
+    """
+
+    __slots__ = (
+        "chain",
+        "driver",
+        "gate",
+        "holds",
+        "leased",
+        "loop",
+        "open",
+        "pinned",
+        "pool",
+        "pooled",
+        "worker",
+    )
+
+    def __init__(self, chain: Any, driver: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.chain = chain
+        self.driver = driver
+        # The loop whose pool it draws on; None for the connection of a plain thread, which a
+        # coroutine of a one-off loop borrows.
+        self.loop = loop
+        self.gate: Gate | None = None  # in a transaction
+        self.pooled = False  # whether physical connections are leased from the loop's pool
+        self.pool: Any = None  # what Django's backend sees as its pool
+        self.worker: Any = None  # the thread of a SQLite connection
+        # The lease of a pooled connection (R4): how many cursors of the ORM are open that a lease
+        # was taken for, how many hold_connection() blocks, and whether user code has had a cursor.
+        self.leased = False
+        self.open = 0
+        self.holds = 0
+        self.pinned = False
+
+    def settle(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the chain's loop and wait: in the bridge, or in a guest thread."""
+        if in_bridge():
+            return wait(coroutine)
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+
+def actor() -> asyncio.Task[Any] | int:
+    """Who is running: the task, or in a thread without a loop (or in a callback) the thread."""
+    if asyncio._get_running_loop() is not None:
+        task = asyncio.current_task()
+        if task is not None:
+            return task
+    return threading.get_ident()

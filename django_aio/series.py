@@ -43,7 +43,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{PG}.Database", "django_aio.db.backends.postgresql:database", "connections wait on the loop", needs=PSYCOPG),
     replace(f"{PG}.pool", "django_aio.db.backends.postgresql:backend_pool", "OPTIONS['pool'] pools asynchronous connections", needs=PSYCOPG),
     replace(f"{PG}.close_pool", "django_aio.db.backends.postgresql:close_pool", "the pool of the loop is closed", needs=PSYCOPG),
-    replace(f"{PG}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with on server-side cursors", needs=PSYCOPG),
+    replace(f"{PG}.chunked_cursor", "django_aio.db.backends.postgresql:chunked_cursor", "async with on server-side cursors, which are closed for sure", needs=PSYCOPG),
     # 4. SQLite: one hop to aiosqlite's thread per statement.
     replace(f"{LITE}.get_new_connection", "django_aio.db.backends.sqlite3:get_new_connection", "files are opened in aiosqlite's thread", needs=AIOSQLITE),
     replace(f"{LITE}.create_cursor", "django_aio.db.backends.sqlite3:create_cursor", "statements run in aiosqlite's thread", needs=AIOSQLITE),

@@ -142,6 +142,12 @@ _guests: dict[int, Chain] = {}
 # ended must not find itself in autocommit mode.
 _joined: weakref.WeakKeyDictionary[Any, dict[str, Block]] = weakref.WeakKeyDictionary()
 
+# Where asgiref's Local keeps the connections of plain threads. Asked directly, a plain thread pays
+# no more than without us; Local would look for a loop again.
+_of_thread = vars(connections._connections).get("_storage")  # type: ignore[attr-defined]
+if not isinstance(_of_thread, threading.local):
+    _of_thread = threading.local()  # another asgiref: never found there
+
 _inherited_getitem = BaseConnectionHandler.__getitem__
 _inherited_setitem = BaseConnectionHandler.__setitem__
 
@@ -196,14 +202,16 @@ def _join(who: Any, alias: str) -> Any:
 def getitem(self: ConnectionHandler, alias: str) -> Any:
     """`connections[alias]`: the chain's logical connection, or in a plain thread the thread's."""
     if _running_loop() is None:
+        if self is not connections:
+            return _inherited_getitem(self, alias)
         chain = _guests.get(_thread()) if _guests else None
-        if chain is not None and self is connections:
+        if chain is not None:
             return chain.connection(self, alias)
-        if innermost.get() is not None and self is connections:
+        if innermost.get() is not None:
             wrapper = _join(threading.current_thread(), alias)
             if wrapper is not None:
                 return wrapper
-        return _inherited_getitem(self, alias)
+        return getattr(_of_thread, alias, None) or _inherited_getitem(self, alias)
     task = _current_task()
     if task is None or self is not connections:
         return _inherited_getitem(self, alias)

@@ -202,14 +202,17 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
         raise
     state.open += 1
     close = cursor.close
+    released = False
 
     def close_and_release() -> None:
-        del cursor.close  # closing twice releases once
+        nonlocal released
         try:
             close()
         finally:
-            state.open -= 1
-            release_lease(wrapper)
+            if not released:
+                released = True
+                state.open -= 1
+                release_lease(wrapper)
 
     cursor.close = close_and_release
     return cursor

@@ -9,6 +9,7 @@ closed, which rolls back what was not committed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -115,19 +116,32 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
         state = self.db.aio
         if state is None:
             return upstream(self, *args, **kwargs)
-        gate = state.gate
-        if gate is None or not self.db.in_atomic_block:
-            if innermost.get() is not None and not chains.member_of(state.chain):
-                raise ended()
-            return upstream(self, *args, **kwargs)
-        held = gate.acquire(actor(), _own_block(self.db))
+        gate, held = state.gate, False
+        if gate is not None and self.db.in_atomic_block:
+            held = gate.acquire(actor(), _own_block(self.db))
+        elif innermost.get() is not None and not chains.member_of(state.chain):
+            raise ended()
         try:
             return upstream(self, *args, **kwargs)
+        except asyncio.CancelledError:
+            _close_cancelled(self)
+            raise
         finally:
             if held:
                 gate.release()
 
     return _execute_with_wrappers
+
+
+def _close_cancelled(cursor: Any) -> None:
+    """Close a cursor of the ORM whose statement was cancelled.
+
+    Django does so for every Exception, which a CancelledError is not: the lease of the cursor, or
+    the server's cursor, would stay.
+    """
+    if "close" in vars(cursor) or getattr(cursor.cursor, "name", None):
+        with contextlib.suppress(Exception):
+            cursor.close()
 
 
 async def aenter(self: Atomic) -> None:

@@ -13,6 +13,7 @@ connection. (psycopg 3 documentation, "Concurrent operations".)
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import types
 from collections import deque
@@ -27,6 +28,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
+from django_aio.db.backends import utils
 from django_aio.db.pool import store
 
 IDLE = TransactionStatus.IDLE
@@ -102,6 +104,9 @@ class CooperativeConnection(psycopg.Connection[Any]):
     """A psycopg connection that waits on the loop inside the bridge, and blocks outside as ever."""
 
     _twin: psycopg.AsyncConnection[Any] | None = None
+    # During clean-up a first cancellation is put off to its end.
+    cleaning_up = False
+    put_off: asyncio.CancelledError | None = None
     _yielded = 0.0  # when the loop last went on during a wait of this connection
 
     def __init__(self, pgconn: Any, *args: Any) -> None:
@@ -178,8 +183,14 @@ class CooperativeConnection(psycopg.Connection[Any]):
         try:
             wanted = next(gen)
             while wanted == WAIT_R:
-                self._until_readable()
-                wanted = gen.send(READY_R)
+                try:
+                    self._until_readable()
+                except asyncio.CancelledError as error:
+                    if not self.cleaning_up or self.put_off is not None:
+                        raise
+                    self.put_off = error
+                else:
+                    wanted = gen.send(READY_R)
         except StopIteration as done:
             if monotonic() - self._yielded > MAX_BUSY_TIME:
                 # Many short steps that never wait, as in COPY, must not keep the loop busy.
@@ -300,6 +311,38 @@ def backend_pool(upstream: property) -> property:
         return state.pool
 
     return property(pool_of)
+
+
+def chunked_cursor(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`DatabaseWrapper.chunked_cursor`: closing a server-side cursor is not given up half-way.
+
+    A cursor WITH HOLD that a cancelled task left open would stay with the connection.
+    """
+
+    @functools.wraps(upstream)
+    def chunked_cursor(self: Any) -> Any:
+        cursor = upstream(self)
+        connection, close = self.connection, cursor.close
+        if isinstance(connection, CooperativeConnection):
+
+            def close_surely() -> None:
+                connection.cleaning_up = True
+                try:
+                    close()
+                except psycopg.Error:
+                    if connection.closed:
+                        close()  # nothing is left on the server: this only marks the cursor
+                    raise
+                finally:
+                    connection.cleaning_up = False
+                    cancelled, connection.put_off = connection.put_off, None
+                    if cancelled is not None:
+                        raise cancelled
+
+            cursor.close = close_surely
+        return cursor
+
+    return utils.cursor(chunked_cursor)
 
 
 def close_pool(upstream: Callable[..., None]) -> Callable[..., None]:

@@ -115,33 +115,44 @@ def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def create_cursor(self: Any, name: str | None = None) -> Any:
         cursor = upstream(self, name)
         worker = worker_of(self)
-        return cursor if worker is None else HopCursor(cursor, functools.partial(_hop, worker))
+        return cursor if worker is None else HopCursor(cursor, functools.partial(_hop, self))
 
     return create_cursor
 
 
-def _hop(worker: aiosqlite.Connection, func: Callable[..., Any], *args: Any) -> Any:
-    return wait(_call(worker, func, *args))
+def _hop(wrapper: Any, func: Callable[..., Any], *args: Any) -> Any:
+    return wait(_call(wrapper, func, *args))
 
 
-async def _call(worker: aiosqlite.Connection, func: Callable[..., Any], *args: Any) -> Any:
+async def _call(wrapper: Any, func: Callable[..., Any], *args: Any) -> Any:
     """Call `func` in the thread. Cancelled meanwhile, interrupt the statement and wait for its end.
 
     aiosqlite's own methods would each take a hop and read one row at a time; `_execute()` is how
     they send a function to the thread.
     """
+    worker = wrapper.aio.worker
     try:
-        return await worker._execute(func, *args)  # type: ignore[no-untyped-call]
+        return await worker._execute(func, *args)
     except asyncio.CancelledError:
         worker._conn.interrupt()
         try:
             # The thread takes one call after another: when it comes to this one the other is over.
             async with asyncio.timeout(INTERRUPT_TIMEOUT):
-                await worker._execute(lambda: None)  # type: ignore[no-untyped-call]
+                await worker._execute(lambda: None)
         except (asyncio.CancelledError, TimeoutError):
-            # Not provably idle: close it as soon as the thread is free.
-            _stop(worker)
+            # Not provably idle: the thread closes it as soon as it is free. An interruption does
+            # not end the wait for another process's lock.
+            _lose(wrapper)
         raise
+
+
+def _lose(wrapper: Any) -> None:
+    """Go on without a connection whose thread is busy; it is closed when the thread is free."""
+    worker, wrapper.aio.worker, wrapper.connection = wrapper.aio.worker, None, None
+    if wrapper.in_atomic_block:
+        wrapper.closed_in_transaction = wrapper.needs_rollback = True
+    if worker is not None:
+        _stop(worker)
 
 
 def transactional(name: str) -> Callable[..., Any]:
@@ -153,7 +164,7 @@ def transactional(name: str) -> Callable[..., Any]:
         worker = worker_of(self)
         if worker is None:
             return inherited(self)
-        return _hop(worker, inherited, self)
+        return _hop(self, inherited, self)
 
     method.__doc__ = f"`DatabaseWrapper.{name}`: in the thread."
     return method
@@ -172,7 +183,7 @@ def set_autocommit(upstream: Callable[..., Any]) -> Callable[..., Any]:
         if worker is None or not self.connection.in_transaction:
             upstream(self, autocommit)
         else:
-            _hop(worker, upstream, self, autocommit)
+            _hop(self, upstream, self, autocommit)
 
     return _set_autocommit
 

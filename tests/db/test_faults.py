@@ -1,0 +1,202 @@
+"""R5: cancelled at every await, connections killed, thousands of tasks: nothing is left behind."""
+
+import asyncio
+import contextlib
+import gc
+import random
+
+import psycopg
+import pytest
+from conftest import postgresql_only
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import F
+from suspensions import cancelled_at
+from testapp.models import Author, Book
+
+from django_aio import run
+from django_aio.db import chains, pool
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+async def book():
+    return await Book.objects.acreate(title="t", author=await Author.objects.acreate(name="x"))
+
+
+async def iterate():
+    return [author async for author in Author.objects.order_by("pk")]
+
+
+async def stream():
+    return [author async for author in Author.objects.order_by("pk").aiterator(chunk_size=2)]
+
+
+async def transact():
+    async with transaction.atomic():
+        await Author.objects.acreate(name="y")
+        async with transaction.atomic():
+            await Author.objects.filter(name="y").aupdate(born=F("born") + 1)
+
+
+async def cursor():
+    async with connection.cursor() as opened:
+        await opened.execute("SELECT name FROM testapp_author ORDER BY id")
+        await opened.fetchone()
+        return await opened.fetchall()
+
+
+async def prefetch():
+    return [b async for b in Book.objects.select_related("author").prefetch_related("readers")]
+
+
+async def join():
+    async with transaction.atomic(), asyncio.TaskGroup() as group:
+        group.create_task(transact())
+        group.create_task(iterate())
+
+
+OPERATIONS = {
+    "acreate": book,
+    "async for": iterate,
+    "aiterator": stream,
+    "atomic": transact,
+    "cursor": cursor,
+    "prefetch": prefetch,
+    "joined tasks": join,
+    "aget_or_create": lambda: Author.objects.aget_or_create(name="z"),
+    "aupdate_or_create": lambda: Author.objects.aupdate_or_create(name="a1", defaults={"born": 2}),
+    "abulk_create": lambda: Author.objects.abulk_create([Author(name="b1"), Author(name="b2")]),
+    "adelete": lambda: Author.objects.all().adelete(),
+    "acount": lambda: Author.objects.acount(),
+    "bridged": lambda: run(Author.objects.create, name="sync"),
+}
+
+
+async def nothing_is_left():
+    """No connection is out, no transaction open, and the next statement works."""
+    await asyncio.sleep(0)
+    await asyncio.gather(*pools_returning())
+    for each in pool.store().pools.values():
+        assert each.out == {}
+    assert set(chains._tasks) <= {asyncio.current_task()}
+    assert await Author.objects.acount() >= 0
+    await Author.objects.acreate(name="afterwards")
+    await Author.objects.filter(name="afterwards").adelete()
+    if connection.vendor == "postgresql":
+        async with connection.cursor() as opened:
+            await opened.execute(
+                "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND state <> 'idle'"
+            )
+            assert await opened.fetchall() == []
+        await run(connection.close)
+
+
+def pools_returning():
+    if connection.vendor != "postgresql":
+        return []
+    from django_aio.db.backends import pools
+
+    return pools._returning
+
+
+async def prepare():
+    await Author.objects.all().adelete()
+    await Author.objects.abulk_create([Author(name=f"a{n}") for n in range(6)])
+    await run(connection.close)
+
+
+async def cancel_everywhere(operation):
+    """Cancel at the first suspension, then at the second, until the operation ends before that."""
+    for n in range(1, 200):
+        await prepare()
+        if not await cancelled_at(operation, n):
+            return n
+        await nothing_is_left()
+    raise AssertionError("the operation never ends")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_cancelled_at_every_await(name):
+    assert await cancel_everywhere(OPERATIONS[name]) > 1
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_cancelled_at_every_await_with_a_pool(pooled, name):
+    assert await cancel_everywhere(OPERATIONS[name]) > 1
+
+
+@postgresql_only
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_killed_at_every_await(pooled, name):
+    """The server ends the connection, at each suspension in turn."""
+
+    async def kill():
+        async with connection.cursor() as opened:
+            await opened.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await run(connection.close)
+
+    for n in range(1, 60):
+        await prepare_again()
+        with contextlib.suppress(DatabaseError, InterfaceError, psycopg.Error, ExceptionGroup):
+            if not await cancelled_at(OPERATIONS[name], n, instead=kill):
+                break
+        await settle()
+
+
+async def prepare_again():
+    """After a kill the pool may hold dead connections, which it replaces when they are tried."""
+    for _ in range(20):
+        with contextlib.suppress(OperationalError):
+            return await prepare()
+        await run(connection.close)
+    raise AssertionError("the pool does not recover")
+
+
+async def settle():
+    await asyncio.sleep(0)
+    await asyncio.gather(*pools_returning(), return_exceptions=True)
+    for each in pool.store().pools.values():
+        assert each.out == {}
+
+
+@pytest.mark.parametrize("count", [1000])
+async def test_thousands_of_tasks(pooled, count):
+    """Tasks that query and end, fail or are cancelled at random."""
+    chance = random.Random(1)
+
+    async def work():
+        kind = chance.randrange(5)
+        if kind == 0:
+            async with transaction.atomic():
+                await Author.objects.acount()
+                raise ZeroDivisionError
+        if kind == 1:
+            async with transaction.atomic():
+                await Author.objects.acount()
+                return
+        await Author.objects.afirst()
+        if kind == 2:
+            await asyncio.Event().wait()
+
+    async def batch(size):
+        tasks = [asyncio.create_task(work()) for _ in range(size)]
+        for _ in range(chance.randrange(200)):
+            await asyncio.sleep(0)
+        for task in chance.sample(tasks, size // 5):
+            task.cancel()
+        _, pending = await asyncio.wait(tasks, timeout=0.5)
+        for task in pending:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        expected = (ZeroDivisionError, asyncio.CancelledError, type(None))
+        assert {type(r) for r in results} <= set(expected)
+
+    for _ in range(count // 100):
+        await batch(100)
+        await nothing_is_left()
+    gc.collect()
+    assert len(asyncio.all_tasks()) <= 1 + 8  # this one, and those of the pool

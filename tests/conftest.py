@@ -70,5 +70,11 @@ def pooled(db, monkeypatch):
     """PostgreSQL with a pool of 4 connections."""
     if connection.vendor != "postgresql":
         pytest.skip("needs PostgreSQL (TEST_DB=postgresql)")
+    connections.close_all()  # it was not leased from a pool
     options = {"pool": {"min_size": 1, "max_size": 4, "timeout": 5}}
     monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    yield
+    # Django's own pool, if the test used a connection outside the loop.
+    connections.close_all()
+    if "default" in connection._connection_pools:
+        connection.close_pool()

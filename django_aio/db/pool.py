@@ -179,8 +179,9 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
 
 # R4: a pooled connection is leased for one statement, from the opening of a cursor to its closing.
 
-# Who may have a cursor for so short a time: its statements leave no state in the session.
-STATELESS = "django.db.models.sql.compiler"
+# Who may have a cursor for so short a time, because its statements leave no state in the session:
+# the ORM's compiler, and what every backend shares (savepoints).
+STATELESS = ("django.db.models.sql.compiler", "django.db.backends.base.base")
 
 
 def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
@@ -190,11 +191,10 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     search path, an advisory lock: then the connection stays with the chain to its end.
     """
     state = wrapper.aio
-    if caller != STATELESS or not type(wrapper).__module__.startswith("django."):
+    if caller not in STATELESS:
         state.pinned = True
         return upstream(wrapper)
-    if wrapper.connection is None:
-        state.leased = True
+    begin_lease(wrapper)
     try:
         cursor = upstream(wrapper)
     except BaseException:
@@ -218,6 +218,12 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     return cursor
 
 
+def begin_lease(wrapper: Any) -> None:
+    """What is about to connect wants the connection for a short time only."""
+    if wrapper.connection is None and wrapper.aio.pooled:
+        wrapper.aio.leased = True
+
+
 def release_lease(wrapper: Any) -> None:
     """Return a pooled connection unless something could depend on it."""
     state = wrapper.aio
@@ -228,6 +234,7 @@ def release_lease(wrapper: Any) -> None:
         or state.open
         or state.holds
         or state.pinned
+        or state.stateful
         or wrapper.in_atomic_block
         or not wrapper.autocommit
     ):

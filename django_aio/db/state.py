@@ -40,6 +40,7 @@ class State:
         "pinned",
         "pool",
         "pooled",
+        "stateful",
         "worker",
     )
 
@@ -59,6 +60,8 @@ class State:
         self.open = 0
         self.holds = 0
         self.pinned = False
+        # Whether the engine is a third party's, which may keep session state of its own.
+        self.stateful = False
 
     def settle(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the chain's loop and wait: in the bridge, or in a guest thread."""

@@ -41,6 +41,7 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
             return
         gate = state.gate if wrapper.in_atomic_block and state.gate else Gate()
         held = gate.acquire(actor(), _own_block(wrapper))
+        pool.begin_lease(wrapper)
         try:
             upstream(self)
             block = Block(wrapper, gate, innermost.get())

@@ -251,6 +251,7 @@ class PostgreSQLDriver:
         """Have it draw on the pool of its loop, if it has one and is to be pooled."""
         pooled = wrapper.settings_dict["OPTIONS"].get("pool") and wrapper.alias != NO_DB_ALIAS
         wrapper.aio.pooled = bool(pooled) and wrapper.aio.loop is not None
+        wrapper.aio.stateful = not type(wrapper).__module__.startswith("django.")
 
     def is_idle(self, wrapper: Any) -> bool:
         """Whether the server has no transaction open and no statement running."""

@@ -1,0 +1,292 @@
+"""R4: a pooled connection is held for one statement, and for longer wherever that matters."""
+
+import asyncio
+import threading
+
+import pytest
+from asgi import Client
+from asgiref.sync import sync_to_async
+from conftest import postgresql_only
+from django.db import OperationalError, connection, connections, transaction
+from django.db.backends.postgresql import base
+from testapp.models import Author
+
+from django_aio import hold_connection, run
+from django_aio.db import pool
+
+pytestmark = [pytest.mark.usefixtures("pooled"), postgresql_only]
+
+
+def bridge_pool():
+    return pool.store().pools["default"]
+
+
+def held():
+    """Whether this chain has a physical connection."""
+    return connection.connection is not None
+
+
+async def sql(statement):
+    async with connection.cursor() as cursor:
+        await cursor.execute(statement)
+        return await cursor.fetchall() if cursor.description else None
+
+
+async def test_a_statement_of_the_orm_gives_its_connection_back():
+    await Author.objects.acreate(name="a")
+    assert not held()
+    assert [author.name async for author in Author.objects.all()] == ["a"]
+    await Author.objects.aget(name="a")
+    await Author.objects.filter(name="a").aupdate(born=1)
+    await Author.objects.abulk_create([Author(name="b")])
+    assert not held()
+    assert bridge_pool().out == {}
+
+
+async def test_synchronous_code_of_the_chain_too():
+    await run(Author.objects.create, name="a")
+    assert not held()
+    await sync_to_async(Author.objects.create)(name="b")
+    assert not held()
+    assert bridge_pool().out == {}
+
+
+async def test_a_failed_statement_gives_its_connection_back():
+    await Author.objects.acreate(name="a")
+    with pytest.raises(Exception, match="unique"):
+        await Author.objects.acreate(name="a")
+    assert not held()
+    assert bridge_pool().out == {}
+
+
+async def test_waiting_elsewhere_holds_nothing():
+    """Forty tasks, each between two statements at the same time, share a pool of four."""
+    everyone = asyncio.Barrier(40)
+
+    async def request():
+        await Author.objects.afirst()
+        await everyone.wait()
+        await Author.objects.afirst()
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(request() for _ in range(40)))
+
+
+async def test_a_transaction_holds():
+    async with transaction.atomic():
+        await Author.objects.acreate(name="a")
+        assert held()
+        async with transaction.atomic():
+            await Author.objects.acreate(name="b")
+        assert held()
+    assert not held()
+
+
+async def test_a_rolled_back_transaction_gives_back():
+    with pytest.raises(ZeroDivisionError):
+        async with transaction.atomic():
+            await Author.objects.acreate(name="a")
+            raise ZeroDivisionError
+    assert not held()
+    assert bridge_pool().out == {}
+
+
+async def test_a_server_side_cursor_holds_until_it_is_closed():
+    await Author.objects.abulk_create([Author(name=str(n)) for n in range(10)])
+    rows = Author.objects.order_by("pk").aiterator(chunk_size=2)
+    await anext(rows)
+    assert held()
+    await Author.objects.afirst()
+    assert held()
+    await rows.aclose()
+    assert not held()
+
+
+async def test_hold_connection():
+    async with hold_connection() as wrapper:
+        assert wrapper is connections["default"]
+        first = wrapper.connection
+        await Author.objects.afirst()
+        async with hold_connection():
+            await Author.objects.afirst()
+        assert wrapper.connection is first
+    assert not held()
+
+
+async def test_settings_survive_in_hold_connection_only():
+    """The ORM's statements in the block see the session; afterwards the pool has it back."""
+    async with hold_connection() as wrapper:
+        await run(wrapper.connection.execute, "SET application_name = 'held'")
+        name = "SELECT current_setting('application_name')"
+        rows = Author.objects.raw(f"SELECT 1 AS id, ({name}) AS name, 1 AS born")
+        assert [author.name async for author in rows] == ["held"]
+        await run(wrapper.connection.execute, "RESET application_name")
+
+
+# State that user code may leave in a session, and how to see it.
+SESSION = {
+    "setting": ("SET search_path = pg_catalog", "SHOW search_path", "pg_catalog"),
+    "temporary table": (
+        "CREATE TEMPORARY TABLE mine AS SELECT 7 AS n",
+        "SELECT to_regclass('pg_temp.mine')::text",
+        "mine",
+    ),
+    "advisory lock": (
+        "SELECT pg_advisory_lock(42)",
+        "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' "
+        "AND objid = 42 AND pid = pg_backend_pid()",
+        "1",
+    ),
+    "role": ("SET ROLE pg_monitor", "SELECT current_user::text", "pg_monitor"),
+}
+
+
+@pytest.mark.parametrize("kind", SESSION)
+async def test_session_state_of_a_raw_cursor(kind):
+    """Never lost within the chain, whatever runs in between; never seen by another one."""
+    leave, look, expected = SESSION[kind]
+    seen = []
+
+    async def chain():
+        await sql(leave)
+        for _ in range(3):
+            await asyncio.gather(*(other() for _ in range(6)))
+            seen.append((await sql(look))[0][0])
+        if kind == "setting":
+            await sql("RESET search_path")
+
+    async def other():
+        ((value,),) = await sql(look)
+        assert value != expected
+
+    await asyncio.create_task(chain())
+    assert seen == [expected] * 3
+
+
+@pytest.mark.parametrize("way", ["coroutine", "bridged", "guest thread"])
+async def test_a_raw_cursor_pins(way):
+    def take():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    calls = {
+        "coroutine": lambda: sql("SELECT 1"),
+        "bridged": lambda: run(take),
+        "guest thread": lambda: sync_to_async(take)(),
+    }
+    await calls[way]()
+    assert held()
+    first = connection.connection
+    await Author.objects.afirst()
+    assert connection.connection is first
+    await run(connection.close)
+    assert bridge_pool().out == {}
+
+
+class TenantWrapper(base.DatabaseWrapper):
+    """An engine of a third party, which keeps session state of its own."""
+
+
+async def test_an_engine_that_is_not_djangos_keeps_its_connection(monkeypatch):
+    monkeypatch.setattr(
+        connections,
+        "create_connection",
+        lambda alias: TenantWrapper(connections.settings[alias], alias),
+    )
+    await Author.objects.afirst()
+    assert held()
+    first = connection.connection
+    await Author.objects.afirst()
+    assert connection.connection is first
+
+
+async def test_guest_threads_share_the_bound():
+    """Eight threads and eight tasks at once, on four connections."""
+    pids = set()
+
+    def in_thread():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            pids.add(cursor.fetchone()[0])
+
+    async def chain(threaded):
+        if threaded:
+            await sync_to_async(in_thread, thread_sensitive=False)()
+        else:
+            pids.add((await sql("SELECT pg_backend_pid()"))[0][0])
+
+    await asyncio.gather(*(asyncio.create_task(chain(threaded)) for threaded in [True, False] * 8))
+    assert len(pids) <= 4
+
+
+async def test_requests_share_the_pool():
+    author = await Author.objects.acreate(name="a")
+    responses = await asyncio.gather(
+        *(Client().get(f"/row/{author.pk}/") for _ in range(30)),
+        *(Client().get("/untrusted/") for _ in range(10)),
+    )
+    assert {response.status for response in responses} == {200}
+    assert bridge_pool().out == {}
+
+
+async def test_an_exhausted_pool_says_who_holds_what(monkeypatch):
+    options = {"pool": {"min_size": 0, "max_size": 1, "timeout": 0.05}}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+
+    async def hold():
+        async with transaction.atomic():
+            await Author.objects.afirst()
+            holding.set()
+            await release.wait()
+
+    holding, release = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(hold(), name="the holder")
+    await holding.wait()
+    with pytest.raises(
+        OperationalError, match=r"'default'.*max_size 1.*task 'the holder' \(.*hold"
+    ):
+        await Author.objects.afirst()
+    release.set()
+    await task
+    await Author.objects.afirst()
+
+
+async def test_ten_statements_are_on_the_server_at_once(monkeypatch):
+    """All of them wait for one lock: if they ran in sequence, the second would never come."""
+    options = {"pool": {"min_size": 0, "max_size": 20, "timeout": 20}}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    await sql("SELECT pg_advisory_lock(7)")
+    waiting = [
+        asyncio.create_task(sql("SELECT pg_advisory_xact_lock_shared(7)")) for _ in range(10)
+    ]
+    blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND objid = 7"
+    async with asyncio.timeout(20):
+        while (await sql(blocked))[0][0] < 10:
+            pass
+    await sql("SELECT pg_advisory_unlock(7)")
+    await asyncio.gather(*waiting)
+
+
+def test_ten_loops_in_a_row():
+    for number in range(10):
+        author = asyncio.run(Author.objects.acreate(name=str(number)))
+        assert author.pk
+    assert Author.objects.count() == 10
+
+
+def test_two_loops_in_two_threads():
+    """Each has a pool of its own, and both are closed with their loops."""
+    both = threading.Barrier(2)
+    results = []
+
+    async def work(name):
+        await Author.objects.acreate(name=name)
+        await asyncio.to_thread(both.wait, 10)
+        results.append(await Author.objects.acount())
+
+    threads = [threading.Thread(target=lambda n=n: asyncio.run(work(n))) for n in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [2, 2]

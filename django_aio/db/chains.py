@@ -199,6 +199,39 @@ def _join(who: Any, alias: str) -> Any:
     return found.wrapper
 
 
+def of_plain_thread(wrapper: Any) -> bool:
+    """Whether the running thread uses a connection of its own, outside any chain.
+
+    Tasks of a loop that it runs now and then may have joined its transaction; while it runs itself
+    they do not.
+    """
+    return (
+        _running_loop() is None
+        and wrapper.aio.loop is None
+        and _thread() not in _guests
+        and getattr(_of_thread, wrapper.alias, None) is wrapper
+    )
+
+
+def _join_thread(task: asyncio.Task[Any], alias: str, wrapper: Any) -> Any:
+    """Join the transaction that this thread has open while it runs the loop.
+
+    The thread waits in `asyncio.run()` or `run_until_complete()`, as in an asynchronous test whose
+    fixture opened a transaction.
+    """
+    if wrapper.aio is None:
+        manage(wrapper, ThreadChain())
+        wrapper.inc_thread_sharing()
+    gate = wrapper.aio.gate
+    if gate is None:
+        gate = wrapper.aio.gate = Gate()
+        gate.push(Block(wrapper, gate, None))
+    base = gate.blocks[0]
+    _joined.setdefault(task, {})[alias] = base
+    innermost.set(base)
+    return wrapper
+
+
 def getitem(self: ConnectionHandler, alias: str) -> Any:
     """`connections[alias]`: the chain's logical connection, or in a plain thread the thread's."""
     if _running_loop() is None:
@@ -221,6 +254,9 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
             wrapper = _join(task, alias)
             if wrapper is not None:
                 return wrapper
+        wrapper = getattr(_of_thread, alias, None)
+        if wrapper is not None and wrapper.in_atomic_block:
+            return _join_thread(task, alias, wrapper)
         chain = _own(task)
     return chain.wrappers.get(alias) or chain.connection(self, alias)
 

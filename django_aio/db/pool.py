@@ -179,9 +179,12 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
 
 # R4: a pooled connection is leased for one statement, from the opening of a cursor to its closing.
 
-# Who may have a cursor for so short a time, because its statements leave no state in the session:
-# the ORM's compiler, and what every backend shares (savepoints).
-STATELESS = ("django.db.models.sql.compiler", "django.db.backends.base.base")
+# Who may have a cursor for so short a time: its statements leave no state in the session.
+STATELESS = "django.db.models.sql.compiler"
+
+# What every backend shares: savepoints, and questions about the server while it connects. Its
+# cursors neither begin a lease nor end one.
+NEUTRAL = "django.db.backends.base.base"
 
 
 def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
@@ -191,7 +194,11 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     search path, an advisory lock: then the connection stays with the chain to its end.
     """
     state = wrapper.aio
-    if caller not in STATELESS:
+    if caller == NEUTRAL:
+        return upstream(wrapper)
+    if wrapper.connection is None:
+        state.pinned = False
+    if caller != STATELESS:
         state.pinned = True
         return upstream(wrapper)
     begin_lease(wrapper)
@@ -253,7 +260,7 @@ async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
     """
     wrapper: Any = connections[using]
     await run(wrapper.ensure_connection)
-    wrapper.aio.leased = True
+    wrapper.aio.leased = wrapper.aio.pooled
     wrapper.aio.holds += 1
     try:
         yield wrapper

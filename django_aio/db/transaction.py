@@ -24,7 +24,7 @@ from django.db.transaction import Atomic, get_connection
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, pool
 from django_aio.db.gates import Block, Gate, block_of, ended, innermost
-from django_aio.db.state import actor
+from django_aio.db.state import State, actor
 
 Exc = type[BaseException] | None
 
@@ -36,7 +36,7 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
     def __enter__(self: Atomic) -> None:
         wrapper: Any = get_connection(self.using)
         state = wrapper.aio
-        if state is None:
+        if state is None or chains.of_plain_thread(wrapper):
             upstream(self)
             return
         gate = state.gate if wrapper.in_atomic_block and state.gate else Gate()
@@ -65,8 +65,10 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
         wrapper: Any = get_connection(self.using)
         state = wrapper.aio
         gate = None if state is None else state.gate
-        if gate is None:
+        if gate is None or chains.of_plain_thread(wrapper):
             upstream(self, exc_type, exc_value, traceback)
+            if gate is not None and not wrapper.in_atomic_block:
+                _end(state)
             return
         block = _own_block(wrapper)
         cancelled = None
@@ -86,7 +88,7 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
                 if innermost.get() is block:
                     innermost.set(block.parent)
             if not wrapper.in_atomic_block and state.gate is gate:
-                state.gate = None
+                _end(state)
             if held:
                 gate.release()
             pool.release_lease(wrapper)
@@ -94,6 +96,13 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
             raise cancelled
 
     return __exit__
+
+
+def _end(state: State) -> None:
+    """The transaction is over: who joined it is told so."""
+    gate, state.gate = state.gate, None
+    for block in [] if gate is None else list(gate.blocks):
+        gate.pop(block)  # type: ignore[union-attr]
 
 
 def _own_block(wrapper: Any) -> Block | None:
@@ -115,7 +124,7 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def _execute_with_wrappers(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = self.db.aio
-        if state is None:
+        if state is None or chains.of_plain_thread(self.db):
             return upstream(self, *args, **kwargs)
         gate, held = state.gate, False
         if gate is not None and self.db.in_atomic_block:

@@ -10,7 +10,7 @@ from django.db.utils import ConnectionDoesNotExist
 from django.test.utils import CaptureQueriesContext
 from testapp.models import Author
 
-from django_aio import run
+from django_aio import hold_connection, run
 from django_aio.db import chains, pool
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -190,3 +190,11 @@ async def test_nothing_is_left_on_the_server():
             if (await cursor.fetchone())[0] <= 1:  # the connection of the main thread
                 return
     raise AssertionError("connections of ended tasks are open on the server")
+
+
+async def test_hold_connection_without_a_pool():
+    async with hold_connection() as wrapper:
+        first = wrapper.connection
+        await Author.objects.aexists()
+        assert wrapper.connection is first
+    assert await Author.objects.acount() == 0

@@ -8,6 +8,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import BaseCommand, call_command
 from django.db import connections, transaction
+from django.db.transaction import TransactionManagementError
 from django.test import TestCase, TransactionTestCase
 from django.test.client import AsyncClient
 from testapp.models import Author
@@ -272,3 +273,51 @@ def test_djangos_test_cases(case):
     assert result.testsRun
     assert result.errors + result.failures == []
     assert look()[1] == []
+
+
+def test_a_loop_that_a_thread_runs_inside_its_transaction():
+    """As pytest's plugins do: a fixture opens the transaction, asyncio.run() runs the test."""
+
+    async def test():
+        assert (await alook())[1] == ["fixture"]
+        await asyncio.gather(awrite("a"), awrite("b"))
+        with pytest.raises(ZeroDivisionError):
+            async with transaction.atomic():
+                await awrite("c")
+                raise ZeroDivisionError
+        assert (await sync_to_async(look)())[1] == ["a", "b", "fixture"]
+        assert (await AsyncClient().get("/write/?name=view")).status_code == 200
+        return (await asyncio.create_task(alook()))[1]
+
+    with transaction.atomic():
+        write("fixture")
+        assert asyncio.run(test()) == ["a", "b", "fixture", "view"]
+        assert asyncio.run(alook())[1] == ["a", "b", "fixture", "view"]
+        transaction.set_rollback(True)
+    assert look()[1] == []
+    assert asyncio.run(alook())[1] == []
+
+
+def test_a_task_that_outlives_the_transaction_of_its_thread():
+    async def use_then_wait():
+        await awrite("a")
+        used.set()
+        await resume.wait()
+        await awrite("too late")
+
+    async def start():
+        task = asyncio.create_task(use_then_wait())
+        await used.wait()
+        return task
+
+    async def finish(task):
+        resume.set()
+        await task
+
+    with asyncio.Runner() as runner:
+        used, resume = asyncio.Event(), asyncio.Event()
+        with transaction.atomic():
+            task = runner.run(start())
+        with pytest.raises(TransactionManagementError, match="has ended"):
+            runner.run(finish(task))
+    assert look()[1] == ["a"]

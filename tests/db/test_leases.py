@@ -290,3 +290,23 @@ def test_two_loops_in_two_threads():
     for thread in threads:
         thread.join(30)
     assert results == [2, 2]
+
+
+def test_the_first_statement_of_a_process():
+    """Django asks the server's version while it connects, once in a process."""
+    from django.db.backends.base import base as backend
+
+    checked = set(backend.RAN_DB_VERSION_CHECK)
+    backend.RAN_DB_VERSION_CHECK.clear()
+    try:
+        assert asyncio.run(Author.objects.acount()) == 0
+    finally:
+        backend.RAN_DB_VERSION_CHECK.update(checked)
+
+
+async def test_closing_ends_what_a_raw_cursor_began():
+    await sql("SELECT 1")
+    assert held()
+    await run(connection.close)
+    await Author.objects.afirst()
+    assert not held()

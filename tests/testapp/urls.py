@@ -18,4 +18,5 @@ urlpatterns = [
     path("slow/", views.slow),
     path("fail/", views.fail),
     path("write/", views.write),
+    path("write-now/", views.write_now),
 ]

@@ -2,6 +2,7 @@ import asyncio
 import threading
 
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import aget_object_or_404
 from django.template.response import TemplateResponse
@@ -66,6 +67,11 @@ async def write(request):
     if "fail" in request.GET:
         raise ValueError("the view failed")
     return HttpResponse("written")
+
+
+@transaction.non_atomic_requests
+async def write_now(request):
+    return await write(request)
 
 
 @login_required

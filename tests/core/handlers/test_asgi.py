@@ -111,13 +111,18 @@ async def test_admin(signals):
     assert response.status == 302
 
 
-@override_settings(ATOMIC_REQUESTS=True)
 async def test_atomic_requests(monkeypatch):
     """A coroutine view in a transaction; Django alone refuses this."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     client = Client()
     assert (await client.get("/write/?name=a")).text == "written"
     assert (await client.get("/write/?name=b&fail=1")).status == 500
+    assert [author.name async for author in Author.objects.all()] == ["a"]
+
+
+async def test_non_atomic_requests(monkeypatch):
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    assert (await Client().get("/write-now/?name=a&fail=1")).status == 500
     assert [author.name async for author in Author.objects.all()] == ["a"]
 
 

@@ -182,9 +182,9 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
 # Who may have a cursor for so short a time: its statements leave no state in the session.
 STATELESS = "django.db.models.sql.compiler"
 
-# What every backend shares: savepoints, and questions about the server while it connects. Its
-# cursors neither begin a lease nor end one.
-NEUTRAL = "django.db.backends.base.base"
+# What the backends do for themselves, such as savepoints, and questions about the server while they
+# connect. Their cursors, which are not all closed, neither begin a lease nor end one.
+NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
 
 
 def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
@@ -194,20 +194,24 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     search path, an advisory lock: then the connection stays with the chain to its end.
     """
     state = wrapper.aio
-    if caller == NEUTRAL:
+    if caller.startswith(NEUTRAL):
+        if state.shared:
+            begin_lease(wrapper)
         return upstream(wrapper)
-    if wrapper.connection is None:
-        state.pinned = False
-    if caller != STATELESS:
-        state.pinned = True
-        return upstream(wrapper)
+    if not state.shared:
+        if wrapper.connection is None:
+            state.pinned = False
+        if caller != STATELESS:
+            state.pinned = True
+            return upstream(wrapper)
     begin_lease(wrapper)
+    state.open += 1  # before it connects: who uses a cursor meanwhile must not end the lease
     try:
         cursor = upstream(wrapper)
     except BaseException:
+        state.open -= 1
         release_lease(wrapper)
         raise
-    state.open += 1
     close = cursor.close
     released = False
 

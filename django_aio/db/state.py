@@ -40,6 +40,7 @@ class State:
         "pinned",
         "pool",
         "pooled",
+        "shared",
         "stateful",
         "worker",
     )
@@ -60,6 +61,8 @@ class State:
         self.open = 0
         self.holds = 0
         self.pinned = False
+        # Whether all chains of the loop use the same physical connection: an in-memory database.
+        self.shared = False
         # Whether the engine is a third party's, which may keep session state of its own.
         self.stateful = False
 

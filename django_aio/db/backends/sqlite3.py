@@ -37,6 +37,8 @@ class SQLiteDriver:
 
     def adopt(self, wrapper: Any) -> None:
         """Its connection gets a thread when it is first used inside the bridge."""
+        shared = wrapper.aio.loop is not None and wrapper.is_in_memory_db()
+        wrapper.aio.pooled = wrapper.aio.shared = shared
 
     def is_idle(self, wrapper: Any) -> bool:
         """Whether no transaction is open. sqlite3 knows without touching the file."""
@@ -46,10 +48,19 @@ class SQLiteDriver:
         """Have the thread close the connection and end; SQLite rolls back what is open."""
         worker, connection = wrapper.aio.worker, wrapper.connection
         wrapper.connection = wrapper.aio.worker = None
+        if wrapper.aio.shared:
+            returning = wrapper.aio.loop.create_task(wrapper.aio.pool.give_back())
+            _returning.add(returning)
+            returning.add_done_callback(_returning.discard)
+            return
         if worker is not None:
             _stop(worker)
         elif connection is not None:
             connection.close()  # opened by a guest thread, never used on the loop
+
+
+# Tasks need a reference until they are done.
+_returning: set[asyncio.Task[None]] = set()
 
 
 def _stop(worker: aiosqlite.Connection) -> None:
@@ -79,9 +90,7 @@ def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
 def _new_worker(wrapper: Any, connector: Callable[[], Any]) -> aiosqlite.Connection:
     watched_store(wrapper)
     worker = aiosqlite.Connection(connector, 64)
-    # A process that ends without closing its loop must not wait for the thread.
-    worker._thread.daemon = True
-    wait(_open(worker))
+    wait(open_worker(worker))
     return worker
 
 
@@ -90,6 +99,8 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def get_new_connection(self: Any, conn_params: dict[str, Any]) -> Any:
+        if self.aio is not None and self.aio.shared:
+            return _lease(self, functools.partial(upstream, self, conn_params))
         if self.aio is None or self.aio.loop is None or not in_bridge():
             return upstream(self, conn_params)
         self.aio.worker = _new_worker(self, functools.partial(upstream, self, conn_params))
@@ -98,8 +109,20 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return get_new_connection
 
 
-async def _open(worker: aiosqlite.Connection) -> None:
+def _lease(wrapper: Any, connector: Callable[[], Any]) -> Any:
+    """Lease the one connection of an in-memory database."""
+    from django_aio.db.backends.memory import memory_pool
+
+    state = wrapper.aio
+    state.pool = memory_pool(wrapper)
+    state.worker = state.settle(state.pool.take(connector))
+    return state.worker._conn
+
+
+async def open_worker(worker: aiosqlite.Connection) -> None:
     """Open the connection. Cancelled meanwhile, close it as soon as it is open."""
+    # A process that ends without closing its loop must not wait for the thread.
+    worker._thread.daemon = True
     opening = asyncio.ensure_future(worker)
     try:
         await asyncio.shield(opening)
@@ -198,7 +221,10 @@ def _close(self: Any) -> None:
         _inherited_close(self)
         return
     worker, state.worker = state.worker, None
-    if in_bridge():
+    if state.shared:
+        self.connection = None
+        state.settle(state.pool.give_back())
+    elif in_bridge():
         with self.wrap_database_errors:
             wait(worker.close())
     else:

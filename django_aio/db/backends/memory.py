@@ -1,0 +1,63 @@
+"""An in-memory SQLite database: one physical connection for a loop, used by all chains in turn.
+
+A second connection would see an empty database, or with a shared cache find its tables locked. So
+each chain leases the one there is, as from a pool of size one: for a statement, or for a
+transaction. It closes with its loop; the database is gone then, unless a thread has it open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiosqlite
+
+from django_aio.db.backends.sqlite3 import open_worker
+from django_aio.db.pool import watched_store
+
+
+class MemoryPool:
+    """The one connection of an in-memory database on one loop. Touched by that loop's thread."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._worker: aiosqlite.Connection | None = None
+
+    async def take(self, connector: Callable[[], Any]) -> aiosqlite.Connection:
+        """Wait for the connection; the first one opens it, by `connector()` in its thread."""
+        await self._turn.acquire()
+        try:
+            if self._worker is None:
+                worker = aiosqlite.Connection(connector, 64)
+                await open_worker(worker)
+                self._worker = worker
+        except BaseException:
+            self._turn.release()
+            raise
+        return self._worker
+
+    async def give_back(self) -> None:
+        """Let the next chain have it, outside any transaction."""
+        worker = self._worker
+        try:
+            if worker is not None and worker._conn.in_transaction:
+                await worker.rollback()
+        finally:
+            self._turn.release()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.close()
+
+
+def memory_pool(wrapper: Any) -> MemoryPool:
+    """The connection that the in-memory database of `wrapper` has on its chain's loop."""
+    pools = watched_store(wrapper).pools
+    pool = pools.get(wrapper.alias)
+    if pool is None:
+        pool = pools[wrapper.alias] = MemoryPool()
+    assert isinstance(pool, MemoryPool)
+    return pool

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -22,6 +23,18 @@ from django_aio.bridge import in_bridge, run, wait
 from django_aio.db.backends.postgresql import CooperativeConnection
 from django_aio.db.pool import store, watched_store
 from django_aio.db.state import actor
+
+
+class _NotCancelled(logging.Filter):
+    """Drops what psycopg_pool logs about an attempt to connect that ended with its loop."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record says anything that an operator should look at."""
+        task = None if asyncio._get_running_loop() is None else asyncio.current_task()
+        return task is None or not task.cancelling()
+
+
+logging.getLogger("psycopg.pool").addFilter(_NotCancelled())
 
 
 class LoopPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):

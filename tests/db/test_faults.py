@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import sys
 
 import psycopg
 import pytest
@@ -163,6 +164,22 @@ async def settle():
         assert each.out == {}
 
 
+async def cancel_all(tasks):
+    """Cancel tasks and wait for them.
+
+    Once, but for Python 3.11: its asyncio.wait_for(), which psycopg_pool waits with, swallows a
+    cancellation that comes in the same step as the connection.
+    """
+    pending = set(tasks)
+    for _ in range(1 if sys.version_info >= (3, 12) else 10):
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(tasks, timeout=5)
+        if not pending:
+            return
+    assert not pending
+
+
 async def test_ten_thousand_tasks(pooled):
     """Tasks that query and end, fail or are cancelled at random; memory does not grow."""
     chance = random.Random(1)
@@ -188,18 +205,17 @@ async def test_ten_thousand_tasks(pooled):
         for task in chance.sample(tasks, size // 5):
             task.cancel()
         await asyncio.wait([t for t, kind in zip(tasks, kinds, strict=True) if kind != "waits"])
-        for task in tasks:
-            task.cancel()
+        await cancel_all(tasks)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         expected = (ZeroDivisionError, asyncio.CancelledError, type(None))
         assert {type(r) for r in results} <= set(expected)
 
-    before = 0
+    before = tasks = 0
     for number in range(20):
         await batch(500)
         await nothing_is_left()
         gc.collect()
         if number == 4:
-            before = len(gc.get_objects())
+            before, tasks = len(gc.get_objects()), len(asyncio.all_tasks())
     assert len(gc.get_objects()) < before * 1.05
-    assert len(asyncio.all_tasks()) <= 1 + 4  # this one, and the pool's three workers and scheduler
+    assert len(asyncio.all_tasks()) == tasks  # this one, and those of the pool

@@ -5,9 +5,11 @@ import contextvars
 
 import pytest
 from conftest import postgresql_only
-from django.db import close_old_connections, connection, connections, reset_queries
+from django.db import close_old_connections, connection, connections, reset_queries, transaction
+from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionDoesNotExist
 from django.test.utils import CaptureQueriesContext
+from psycopg import IsolationLevel
 from testapp.models import Author
 
 from django_aio import hold_connection, run
@@ -141,8 +143,6 @@ async def test_an_old_connection_is_not_kept(monkeypatch):
 
 
 async def test_a_connection_in_a_transaction_is_not_kept(monkeypatch):
-    from django.db import transaction
-
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
 
     async def forget():
@@ -198,3 +198,40 @@ async def test_hold_connection_without_a_pool():
         await Author.objects.aexists()
         assert wrapper.connection is first
     assert await Author.objects.acount() == 0
+
+
+async def test_connection_created_is_sent(monkeypatch):
+    """For every connection of a chain, with its logical connection."""
+    seen = []
+
+    def created(connection, **kwargs):
+        seen.append(connection)
+
+    connection_created.connect(created)
+    try:
+        await physical()
+        await asyncio.create_task(physical())
+    finally:
+        connection_created.disconnect(created)
+    assert len(seen) == 2
+    assert seen[0] is connections["default"]
+
+
+@postgresql_only
+async def test_health_checks(monkeypatch):
+    """A kept connection that has died is replaced at its first use."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+    monkeypatch.setitem(connections.settings["default"], "CONN_HEALTH_CHECKS", True)
+    first = await asyncio.create_task(physical())
+    await asyncio.sleep(0)
+    first.pgconn.finish()
+    assert await asyncio.create_task(physical()) is not first
+
+
+@postgresql_only
+async def test_isolation_level(monkeypatch):
+    options = {"isolation_level": IsolationLevel.SERIALIZABLE}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    async with transaction.atomic(), connection.cursor() as cursor:
+        await cursor.execute("SHOW transaction_isolation")
+        assert await cursor.fetchone() == ("serializable",)

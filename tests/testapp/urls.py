@@ -16,6 +16,7 @@ urlpatterns = [
     path("async-class/", views.AsyncWhere.as_view()),
     path("stream/", views.stream),
     path("slow/", views.slow),
+    path("sleep/", views.sleep),
     path("fail/", views.fail),
     path("write/", views.write),
     path("write-now/", views.write_now),

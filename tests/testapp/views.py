@@ -2,7 +2,7 @@ import asyncio
 import threading
 
 from django.contrib.auth.decorators import login_required
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import aget_object_or_404
 from django.template.response import TemplateResponse
@@ -56,6 +56,11 @@ async def slow(request):
     except asyncio.CancelledError:
         events["cancelled"].set()
         raise
+
+
+async def sleep(request):
+    async with connection.cursor() as cursor:
+        await cursor.execute("SELECT pg_sleep(60)")
 
 
 async def fail(request):

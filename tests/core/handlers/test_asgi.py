@@ -217,3 +217,25 @@ async def test_the_request_returns_its_connection(pooled):
         response = await asyncio.create_task(Client().get(f"/row/{author.pk}/"))
         assert response.status == 200
     assert connection.connection is None  # nor does this task keep one
+
+
+@postgresql_only
+async def test_a_disconnect_cancels_the_statement():
+    async def sleeping():
+        async with connection.cursor() as cursor:
+            await cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' "
+                "AND datname = current_database() AND query LIKE '%%pg_sleep(60)%%' "
+                "AND pid <> pg_backend_pid()",
+                [],
+            )
+            return (await cursor.fetchone())[0]
+
+    client = Client()
+    request = asyncio.create_task(client.get("/sleep/"))
+    async with asyncio.timeout(20):
+        while not await sleeping():
+            pass
+        client.disconnect.set()
+        await request
+    assert await sleeping() == 0

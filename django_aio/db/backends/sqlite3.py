@@ -123,7 +123,26 @@ async def open_worker(worker: aiosqlite.Connection) -> None:
     """Open the connection. Cancelled meanwhile, close it as soon as it is open."""
     # A process that ends without closing its loop must not wait for the thread.
     worker._thread.daemon = True
+    opened: list[Any] = []
+    abandoned = threading.Event()
+    connect = worker._connector
+
+    def connector() -> Any:
+        opened.append(connect())
+        if abandoned.is_set():
+            opened[0].close()
+        return opened[0]
+
+    def close_if_abandoned(opening: asyncio.Future[Any]) -> None:
+        # The loop has ended meanwhile: aiosqlite drops the connection without closing it.
+        if opening.cancelled():
+            abandoned.set()
+            for connection in opened:
+                connection.close()
+
+    worker._connector = connector
     opening = asyncio.ensure_future(worker)
+    opening.add_done_callback(close_if_abandoned)
     try:
         await asyncio.shield(opening)
     except asyncio.CancelledError:

@@ -1,10 +1,10 @@
 """`async with transaction.atomic()` and `@transaction.atomic` on coroutine functions."""
 
 import asyncio
-import contextlib
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from suspensions import cancelled_at
 from testapp.models import Author
 
 from django_aio import run
@@ -199,41 +199,8 @@ async def test_cancelled_anywhere(statement):
                 await Author.objects.acreate(name="b")
 
     await names()
-    coroutine = Suspensions(work(), statement)
-    task = asyncio.ensure_future(drive(coroutine))
-    coroutine.task = task
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await cancelled_at(work, statement)
     assert await names() in ([], ["a", "b"])
     async with transaction.atomic():
         await Author.objects.acreate(name="c")
     assert "c" in await names()
-
-
-async def drive(awaitable):
-    return await awaitable
-
-
-class Suspensions:
-    """Awaits a coroutine and cancels its task when it suspends for the n-th time."""
-
-    def __init__(self, coroutine, limit):
-        self.coroutine, self.left, self.task = coroutine, limit, None
-
-    def __await__(self):
-        steps = self.coroutine.__await__()
-        send = None
-        while True:
-            try:
-                future = (
-                    steps.send(send) if not isinstance(send, BaseException) else steps.throw(send)
-                )
-            except StopIteration as done:
-                return done.value
-            self.left -= 1
-            if self.left == 0:
-                self.task.cancel()
-            try:
-                send = yield future
-            except BaseException as error:
-                send = error

@@ -248,7 +248,7 @@ def _close(self: Any) -> None:
             wait(worker.close())
     else:
         # A guest thread closes it. stop() asks for the loop of its thread, so it gets one without.
-        for thread in (threading.Thread(target=worker.stop), worker._thread):
-            if thread is not worker._thread:
-                thread.start()
-            thread.join(CLOSE_TIMEOUT)
+        stopping = threading.Thread(target=worker.stop)
+        stopping.start()
+        stopping.join(CLOSE_TIMEOUT)
+        worker._thread.join(CLOSE_TIMEOUT)

@@ -19,12 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from check_client import Client, Feed, Server
+from check_client import Client, Feed, Server, WebSocket
 from django.core.exceptions import ImproperlyConfigured
 from project import database
 from serve import create_database
@@ -95,6 +95,8 @@ def check_pages(check: Check, postgresql: bool) -> None:
     page("search, NUL byte", "/search/?q=a%00b", 400, "Null characters")
     page("search, very long", f"/search/?q={'long' * 25}", 400, "at most 60 characters")
     page("search, punctuation", "/search/?q=%25_", 400, "at least one letter")
+    if not STOCK:
+        check_suggestions(check)
     page("countries", "/countries/", text="Zimbabwe")
     page("country, parallel", "/countries/CH/", text="at the same time")
     page("country, sequential", "/countries/CH/?mode=sequential", text="one after another")
@@ -115,6 +117,16 @@ def check_pages(check: Check, postgresql: bool) -> None:
     page("no such city as JSON", "/api/cities/1/", 404, "error")
     page("no such page", "/nowhere/", 404, "Not on this map")
     page("address without its slash", "/countries", 301, "/countries/")
+
+
+def check_suggestions(check: Check) -> None:
+    """Ask over a websocket, as the search field does while somebody types."""
+
+    def suggests(text: str, name: str) -> bool:
+        with closing(WebSocket(check.client, "/search/suggestions/")) as socket:
+            return name in socket.ask(text) and socket.ask("?") == "[]"
+
+    check.fact("suggestions", lambda: suggests("new yo", "New York City"), "no New York City")
 
 
 def check_parallel(check: Check) -> None:

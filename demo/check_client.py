@@ -5,7 +5,9 @@ Standard library only, so that the check depends on nothing that it checks.
 
 from __future__ import annotations
 
+import base64
 import http.client
+import os
 import re
 import signal
 import socket
@@ -27,6 +29,7 @@ STOP_SECONDS = 10
 ANSWER_SECONDS = 30
 EVENT_SECONDS = 5
 
+FOLDER = Path(__file__).resolve().parent
 READY = re.compile(r"The atlas is at (http://\S+)")
 
 
@@ -62,11 +65,12 @@ class _Lines:
 class Server:
     """A process that runs `serve.py`. Leaving the `with` block kills it if it is still there."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        script = Path(__file__).with_name("serve.py")
+    def __init__(self, environment: dict[str, str], *command: str) -> None:
+        """Start it, or another command with the same Python."""
         self._lines = _Lines()
         self._process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, *(command or [str(FOLDER / "serve.py")])],
+            cwd=FOLDER,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -84,11 +88,7 @@ class Server:
 
     def __enter__(self) -> Self:
         try:
-            self._lines.wait(START_SECONDS, lambda lines: bool(READY.search("".join(lines))))
-            ready = READY.search("".join(self.output))
-            if ready is None:
-                raise SystemExit(f"The server did not start:\n\n{''.join(self.output)}")
-            self.address = ready[1]
+            self.address = self.wait_until_ready()
         except BaseException:
             self._kill()
             raise
@@ -101,6 +101,14 @@ class Server:
         traceback: TracebackType | None,
     ) -> None:
         self._kill()
+
+    def wait_until_ready(self) -> str:
+        """Wait until the server answers; return its address. Raises SystemExit if it does not."""
+        self._lines.wait(START_SECONDS, lambda lines: bool(READY.search("".join(lines))))
+        ready = READY.search("".join(self.output))
+        if ready is None:
+            raise SystemExit(f"The server did not start:\n\n{''.join(self.output)}")
+        return ready[1]
 
     def stop(self) -> bool:
         """Ask it to stop, as Ctrl-C does; return whether it did, in time and with status 0."""
@@ -219,3 +227,40 @@ class Feed:
             for line in self._response:
                 self._lines.append(line.decode())
         self._lines.end()
+
+
+class WebSocket:
+    """An open websocket (RFC 6455), for messages that are short."""
+
+    def __init__(self, client: Client, path: str) -> None:
+        """Open it. Raises ConnectionRefusedError if the server answers with anything but 101."""
+        self._socket = socket.create_connection((client.host, client.port), EVENT_SECONDS)
+        key = base64.b64encode(os.urandom(16)).decode()
+        origin = f"http://{client.host}:{client.port}"
+        self._socket.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {client.host}:{client.port}\r\nOrigin: {origin}\r\n"
+            f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        self._reader = self._socket.makefile("rb")
+        status = self._reader.readline()
+        while self._reader.readline().strip():
+            pass
+        if b" 101 " not in status:
+            self.close()
+            raise ConnectionRefusedError(f"{path} was answered with {status!r}")
+
+    def ask(self, text: str) -> str:
+        """Send a message and return the next one of the server."""
+        data, mask = text.encode(), os.urandom(4)
+        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+        self._socket.sendall(bytes((0x81, 0x80 | len(data))) + mask + masked)
+        _opcode, length = self._reader.read(2)
+        if length == 126:
+            length = int.from_bytes(self._reader.read(2))
+        return self._reader.read(length).decode()
+
+    def close(self) -> None:
+        """Go away without a word."""
+        self._reader.close()
+        self._socket.close()

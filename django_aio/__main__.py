@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=["series"])
     parser.parse_args(arguments)
     if not os.environ.get("DJANGO_SETTINGS_MODULE"):
-        settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django_aio"])
+        settings.configure(
+            INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_aio"]
+        )
     django.setup()
     series.apply_all()
     return print_series()

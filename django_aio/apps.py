@@ -13,8 +13,9 @@ from django.conf import settings
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
-from django_aio import checks, policy, series
+from django_aio import checks, conf, series
 from django_aio.bridge import BridgeError, refuse_monkey_patching
+from django_aio.checks import hops, listed
 
 OLDEST, NEWEST = (5, 2), (6, 1)
 
@@ -41,10 +42,15 @@ class DjangoAIOConfig(AppConfig):
         except BridgeError as error:
             raise ImproperlyConfigured(str(error)) from None
         refuse_missing_driver()
-        policy.is_cooperative(self.ready)  # a wrong AIO setting is an error now
+        conf.listed()  # a wrong AIO setting is an error now
         series.apply_series()
-        register(checks.check_series, "async_support")
-        register(checks.check_drivers, "async_support")
+        for check in (
+            checks.check_series,
+            checks.check_drivers,
+            *listed.CHECKS,
+            *hops.CHECKS,
+        ):
+            register(check, "async_support")
 
 
 def refuse_unsupported_django() -> None:

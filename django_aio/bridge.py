@@ -51,10 +51,11 @@ class _Worker(greenlet):
     for the next `run()` of its thread. Touched only by the thread that created it.
     """
 
-    __slots__ = ("busy", "failure")
+    __slots__ = ("busy", "failure", "result")
 
     busy: bool  # between the start of a function and its end, while it waits included
     failure: BaseException | None  # what the function raised, until run() takes it
+    result: Any  # what the function returned, likewise
 
 
 class _Idle(threading.local):
@@ -67,28 +68,41 @@ class _Idle(threading.local):
 _idle = _Idle()
 
 
-def _work(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """The body of every worker: run what `run()` hands in, hand back the result, sleep.
+def _new_worker() -> _Worker:
+    """A worker that sleeps already.
+
+    A greenlet keeps what it was started with as long as it lives: not the first request, therefore.
+    """
+    worker = _Worker(_work)
+    worker.switch()
+    return worker
+
+
+def _work() -> None:
+    """The body of every worker: sleep, run what `run()` hands in, hand back the result.
 
     A GreenletExit thrown while the worker sleeps (its thread ends) leaves the loop and ends it.
     """
-    result: Any
+    func: Any
+    args: Any
+    kwargs: Any
+    func, args, kwargs = getcurrent().parent.switch()  # type: ignore[union-attr]
     while True:
         me = cast(_Worker, getcurrent())
         try:
-            result = func(*args, **kwargs)
+            me.result = func(*args, **kwargs)
         except BaseException as error:  # handed to run(), which raises it
             me.failure = error
-            result = None
+            me.result = None
         else:
             me.failure = None
         me.busy = False
-        # Keep nothing of the caller alive while idle: drop every reference before the switch.
-        func = args = kwargs = None  # type: ignore[assignment]
-        result, results = None, [result]
+        # Keep nothing of the caller alive while idle: drop every reference before the switch. An
+        # argument of the switch would be one, so the result is not handed over by it.
+        func = args = kwargs = None
         # Nor itself: a sleeping greenlet whose own stack refers to it could never be freed.
         outside, me = me.parent, None  # type: ignore[assignment]
-        func, args, kwargs = outside.switch(results.pop())  # type: ignore[union-attr]
+        func, args, kwargs = outside.switch()  # type: ignore[union-attr]
 
 
 async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -105,7 +119,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     if handled is not None:
         func = _while_handling(handled, func)
     workers = _idle.workers
-    worker = workers.pop() if workers else _Worker(_work)
+    worker = workers.pop() if workers else _new_worker()
     here = getcurrent()
     if worker.parent is not here:
         worker.parent = here
@@ -132,6 +146,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
                 worker.parent = here
             answer = worker.switch(value)
     worker.gr_context = None
+    answer, worker.result = worker.result, None
     if len(workers) < MAX_IDLE:
         workers.append(worker)
     if worker.failure is not None:

@@ -24,9 +24,12 @@ import importlib
 import importlib.util
 import inspect
 import json
+import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,7 +64,8 @@ class Patch:
 
     `target` and `by` are `module:attribute.path`. `needs` names the modules that must be installed
     for the patch to make sense, such as a database driver; `app` is the Django application that the
-    target is part of; `since` is the first Django that has the target.
+    target is part of; `since` is the first Django that has the target. With `on_import` the patch
+    waits until the target's module is imported, so as not to import what few processes need.
     """
 
     verb: Verb
@@ -71,9 +75,15 @@ class Patch:
     needs: tuple[str, ...] = ()
     app: str = ""
     since: tuple[int, int] = (0, 0)
+    on_import: bool = False
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
     found: str | None = field(default=None, init=False)
+
+    @property
+    def module(self) -> str:
+        """The module that the patch changes."""
+        return self.target.partition(":")[0]
 
     @property
     def drifted(self) -> bool:
@@ -158,6 +168,50 @@ def add(target: str, by: str, why: str, **conditions: Any) -> Patch:
 def rebind(target: str, by: str, why: str, **conditions: Any) -> Patch:
     """A patch that binds a name in a module to something else."""
     return Patch(Verb.REBIND, target, by, why, **conditions)
+
+
+def when_imported(module: str, action: Callable[[], object]) -> None:
+    """Call `action()` when the module is imported: now, if it has been."""
+    if module in sys.modules:
+        action()
+        return
+    _awaited.actions.setdefault(module, []).append(action)
+    if _awaited not in sys.meta_path:
+        sys.meta_path.insert(0, _awaited)
+
+
+class _Awaited(MetaPathFinder):
+    """Finds modules as Python would, and acts when one has been executed.
+
+    One for all of them, because every import in the process passes here. To be looked for is not to
+    be imported: an action is kept until its module has run. Called by the thread that imports the
+    module, under that module's import lock.
+    """
+
+    def __init__(self) -> None:
+        self.actions: dict[str, list[Callable[[], object]]] = {}
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+        """The module's own spec, whose loader also calls the actions."""
+        if name not in self.actions:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            for action in self.actions.pop(name, ()):
+                action()
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_awaited = _Awaited()
 
 
 def resolve(name: str) -> Any:

@@ -6,120 +6,191 @@ today, until its module is named:
     AIO = {"COOPERATIVE": ["polls", "rest_framework"]}
 
 A name stands for the module and everything below it. `@cooperative` and `@blocking` mark a single
-callable and win over the list. This release asks the policy about views and middleware.
+callable and win over the list. The policy is asked about views and what decorates them, middleware
+and its hooks, error handlers, responses that render themselves, signal receivers, authentication
+backends and the tests of `user_passes_test`.
 
-The answers depend on the settings only; any thread may ask.
+What is asked is all that a call would run as far as can be seen from outside: a function, what it
+wraps (`functools.wraps` and closures), the class of a method or of a class-based view, and its
+bases. One part that is not trusted is enough for a thread. What a function calls by name is not
+looked at: whoever lists a module vouches for that.
+
+The answers depend on the settings and the marks only; any thread may ask.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.signals import setting_changed
 
-from django_aio.bridge import wait
+from django_aio.bridge import in_bridge, run, wait
+from django_aio.conf import on_list
+from django_aio.parts import MARK, MARKED, inside, module_of, modules, name_of, own_mark
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OURS = ("django", "django_aio")
-MARK = "_aio_cooperative"
+logger = logging.getLogger("django_aio.policy")
+
+# What the mark of a class of Django's says whose methods wait outside the loop.
+BLOCKING = False
 
 
 def cooperative(func: F) -> F:
     """Mark a function or class: its synchronous code may run on the event loop.
 
-    It must not block: what it waits for must go through Django (the database) or `wait()`.
-    Returns the same object.
+    It must not block: what it waits for must go through Django (the database) or `wait()`. The mark
+    covers what the function wraps, unless that is marked `@blocking`, but not the decorators that
+    are put round it. Returns the same object.
     """
-    setattr(func, MARK, True)
-    return func
+    return _mark(func, True)
 
 
 def blocking(func: F) -> F:
     """Mark a function or class: its synchronous code may block, so it runs in a thread.
 
-    Wins over `AIO["COOPERATIVE"]`. Returns the same object.
+    Wins over `AIO["COOPERATIVE"]`, and so do marks on what a function wraps. Returns the same
+    object.
     """
-    setattr(func, MARK, False)
+    return _mark(func, False)
+
+
+def _mark(func: F, mark: bool) -> F:
+    setattr(func, MARK, mark)
+    if not isinstance(func, type):
+        setattr(func, MARKED, id(func))
+    _known.clear()
     return func
+
+
+class Obstacle(NamedTuple):
+    """Why a callable may not run on the loop: the part of it that is not trusted."""
+
+    name: str
+    module: str
+    marked: bool
+
+    def __str__(self) -> str:
+        if self.marked:
+            return f"{self.name} is marked @blocking"
+        return f"{self.module} is not on the list AIO['COOPERATIVE']"
 
 
 def is_cooperative(func: Callable[..., Any]) -> bool:
     """Whether the synchronous callable `func` may run on the event loop.
 
-    It may if it, or the class behind it, is marked `@cooperative`, or if the module that defines
-    it, and that of every class whose instance or view it is, is Django's, ours or on the list.
+    It may if everything behind it (see above) is Django's, ours, on the list or marked
+    `@cooperative`, and nothing is marked `@blocking`.
     """
-    behind = _behind(func)
-    for thing in behind:
-        mark = getattr(thing, MARK, None)
-        if mark is not None:
-            return bool(mark)
-    return all(_on_list(_module(thing)) for thing in behind)
+    return obstacle(func) is None
 
 
-def in_thread(func: Callable[..., Any]) -> Callable[..., Any]:
+def obstacle(func: Any) -> Obstacle | None:
+    """What keeps `func` from running on the event loop: the outermost part that is not trusted.
+
+    None if nothing does. Coroutine functions need no trust.
+    """
+    # Functions and classes are few and live long, instances and partials may be made for a request.
+    if isinstance(func, (FunctionType, type)):
+        lasting, method = func, None
+    elif isinstance(func, MethodType) and MARK not in getattr(func.__self__, "__dict__", ()):
+        owner = func.__self__
+        lasting, method = owner if isinstance(owner, type) else type(owner), func.__func__
+    else:
+        return _search(func)
+    known = _known.get(lasting)
+    if known is None:
+        known = _known[lasting] = {}
+    if method not in known:
+        known[method] = _search(func)
+    return known[method]
+
+
+# For each function and class, and for the methods of the class.
+_known: WeakKeyDictionary[Any, dict[Any, Obstacle | None]] = WeakKeyDictionary()
+
+
+def _search(func: Any) -> Obstacle | None:
+    """Walk from outside in, until something is in the way."""
+    queue, seen = [(func, False)], {id(func)}
+    while queue:
+        thing, vouched = queue.pop(0)
+        mark = own_mark(thing)
+        if mark is False:
+            return Obstacle(name_of(thing), module_of(thing), True)
+        if iscoroutinefunction(thing):
+            continue
+        parts = [part for part in inside(thing) if id(part) not in seen]
+        if not (mark or vouched):
+            for module in modules(thing, bool(parts)):
+                if not on_list(module):
+                    return Obstacle(name_of(thing), module, False)
+        seen.update(map(id, parts))
+        # What a marked function wraps is vouched for, but for an explicit objection.
+        queue += [(part, vouched or bool(mark)) for part in parts]
+    return None
+
+
+def in_thread(
+    func: Callable[..., Any], kind: str = "function", of: Any = None
+) -> Callable[..., Any]:
     """Return a function that, called inside the bridge, runs `func` in a thread and waits.
 
-    The thread is the one that asgiref keeps for this request, as in Django without us. `func`'s
-    connections there are that thread's; they are closed with the request.
+    The thread is the one that asgiref keeps for this request, as in Django without us, with the
+    connection of the chain that waits. Anywhere else `func` is called directly. `kind` and `of` are
+    what the log calls it, and whose code it is if `func` wraps that.
     """
     hop = sync_to_async(func, thread_sensitive=True)
 
     @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if not in_bridge():
+            return func(*args, **kwargs)
+        log_hop(kind, func if of is None else of)
         return wait(hop(*args, **kwargs))
 
+    # Django names the middleware whose method has no answer.
+    owner = getattr(func, "__self__", None)
+    if owner is not None:
+        call.__self__ = owner  # type: ignore[attr-defined]
     return call
 
 
-def _behind(func: Any) -> list[Any]:
-    """What a call of `func` would run, as far as can be seen from outside, innermost first."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    # A class-based view, a view of the admin, a method: the code is that of the class behind it.
-    names = ("view_class", "model_admin", "admin_site", "__self__")
-    behind = (getattr(func, name, None) for name in names)
-    return [func, *(thing for thing in behind if thing is not None)]
+def by_policy(func: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+    """Stands in for `sync_to_async` where Django calls what may be a project's code.
+
+    What the policy trusts runs on the loop, in the bridge; the rest in a thread, as without us.
+    """
+    if func is None:
+        return functools.partial(by_policy, **options)
+    if is_cooperative(func):
+        return functools.partial(run, func)
+    log_hop("method" if isinstance(func, MethodType) else "function", func)
+    return sync_to_async(func, **options)
 
 
-def _module(thing: Any) -> str:
-    """The module that defines a function, or the class of an object."""
-    found = getattr(thing, "__module__", None) or type(thing).__module__
-    return str(found)
+_logged: set[str] = set()
 
 
-@functools.cache
-def _on_list(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in _listed())
-
-
-@functools.cache
-def _listed() -> tuple[str, ...]:
-    options = getattr(settings, "AIO", {})
-    names = options.get("COOPERATIVE", ()) if isinstance(options, dict) else None
-    if (
-        not isinstance(names, (list, tuple, set, frozenset))
-        or set(options) - {"COOPERATIVE"}
-        or not all(isinstance(name, str) and name for name in names)
-    ):
-        raise ImproperlyConfigured(
-            "The AIO setting must be a dictionary whose only key 'COOPERATIVE' is a list of module "
-            f"names, such as {{'COOPERATIVE': ['polls']}}. It is {options!r}."
-        )
-    return (*OURS, *names)
+def log_hop(kind: str, func: Any) -> None:
+    """Say at DEBUG level that a callable goes to a thread, and why: once for each callable."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    name = name_of(func)
+    if name not in _logged:
+        _logged.add(name)
+        logger.debug("The %s %s runs in a thread: %s.", kind, name, obstacle(func))
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    """Read the setting again after a test has overridden it."""
     if setting == "AIO":
-        _listed.cache_clear()
-        _on_list.cache_clear()
+        _known.clear()
 
 
 setting_changed.connect(_forget)

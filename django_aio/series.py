@@ -7,11 +7,12 @@ that a project without PostgreSQL never imports psycopg. Any thread may apply, u
 
 from __future__ import annotations
 
+import importlib
 import threading
 
 import django
 
-from django_aio.patching import Patch, Status, add, rebind, replace
+from django_aio.patching import Patch, Status, add, rebind, replace, when_imported
 
 BASE = "django.db.backends.base.base:BaseDatabaseWrapper"
 PG = "django.db.backends.postgresql.base:DatabaseWrapper"
@@ -21,7 +22,10 @@ QUERY = "django.db.models.sql.query:Query"
 SUBQUERIES = "django.db.models.sql.subqueries"
 HANDLER = "django.core.handlers.base:BaseHandler"
 ASGI = "django.core.handlers.asgi:ASGIHandler"
+STATIC = "django.contrib.staticfiles.handlers:ASGIStaticFilesHandler"
+RUNSERVER = "django.core.management.commands.runserver:Command"
 NATIVE = "django_aio.utils.asyncio:native"
+POLICY = "django_aio.policy:by_policy"
 PSYCOPG = ("psycopg",)
 AIOSQLITE = ("aiosqlite",)
 
@@ -37,6 +41,8 @@ _SERIES: tuple[Patch, ...] = (
     add("django.db.utils:ConnectionHandler.__setitem__", "django_aio.db.chains:setitem", "a connection is set for the chain"),
     add("django.db.utils:ConnectionHandler.__delitem__", "django_aio.db.chains:delitem", "a connection is removed from the chain"),
     replace("django.utils.connection:BaseConnectionHandler.all", "django_aio.db.chains:all_connections", "connections.all() lists the chain's"),
+    replace(f"{BASE}.validate_thread_sharing", "django_aio.db.chains:validate_thread_sharing", "the threads of a chain share its connections"),
+    replace(f"{BASE}.close_if_unusable_or_obsolete", "django_aio.db.chains:close_if_unusable_or_obsolete", "a coroutine may close a response"),
     replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
     # 3. PostgreSQL: psycopg waits on the loop.
@@ -83,6 +89,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{HANDLER}.load_middleware", "django_aio.core.handlers.base:load_middleware", "the synchronous chain, inside the bridge"),
     replace(f"{HANDLER}.adapt_method_mode", "django_aio.core.handlers.base:adapt_method_mode", "coroutine middleware is awaited"),
     replace(f"{HANDLER}.make_view_atomic", "django_aio.core.handlers.base:make_view_atomic", "coroutine views are awaited, ATOMIC_REQUESTS too"),
+    replace(f"{HANDLER}.check_response", "django_aio.core.handlers.base:check_response", "a response may render as a coroutine"),
     replace(f"{HANDLER}.get_response_async", "django_aio.core.handlers.base:get_response_async", "the chain runs in one greenlet"),
     rebind("django.core.handlers.base:import_string", "django_aio.core.handlers.base:import_middleware", "middleware runs where the policy says"),
     replace(f"{ASGI}.handle", "django_aio.core.handlers.asgi:handle", "the whole request runs in one greenlet"),
@@ -91,6 +98,42 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.dispatch.dispatcher:sync_to_async", NATIVE, "Signal.asend() calls receivers on the loop"),
     rebind("django.contrib.sessions.backends.base:sync_to_async", NATIVE, "session engines"),
     rebind("django.contrib.sessions.backends.db:sync_to_async", NATIVE, "the database session engine saves on the loop"),
+    # 9. Caches.
+    rebind("django.core.cache.backends.base:sync_to_async", POLICY, "cache backends without a socket work on the loop"),
+    add("django.core.cache.backends.memcached:BaseMemcachedCache._aio_cooperative", "django_aio.policy:BLOCKING", "memcached's clients block", on_import=True),
+    add("django.core.cache.backends.redis:RedisCache._aio_cooperative", "django_aio.policy:BLOCKING", "redis' client blocks", on_import=True),
+    add("django.core.cache.backends.filebased:FileBasedCache._aio_cooperative", "django_aio.policy:BLOCKING", "files block", on_import=True),
+    # 10. Commands: runserver serves ASGI, check lists what hops.
+    replace(f"{RUNSERVER}.add_arguments", "django_aio.core.management.commands.runserver:add_arguments", "runserver --wsgi", on_import=True),
+    replace(f"{RUNSERVER}.run", "django_aio.core.management.commands.runserver:run", "runserver stops its server in order", on_import=True),
+    replace(f"{RUNSERVER}.inner_run", "django_aio.core.management.commands.runserver:inner_run", "runserver chooses uvicorn", on_import=True),
+    replace(f"{RUNSERVER}.get_handler", "django_aio.core.management.commands.runserver:get_handler", "runserver serves the ASGI application", on_import=True),
+    replace(f"{RUNSERVER}.on_bind", "django_aio.core.management.commands.runserver:on_bind", "runserver says that it serves ASGI", on_import=True),
+    replace("django.core.management.commands.check:Command.handle", "django_aio.core.management.commands.check:handle", "only check lists what hops", on_import=True),
+    # 11. Streams and files.
+    replace("django.http.response:StreamingHttpResponse._set_streaming_content", "django_aio.http:set_streaming_content", "all of a stream is closed, what middleware wrapped too"),
+    replace(f"{ASGI}.run_get_response", "django_aio.core.handlers.sending:run_get_response", "a file response knows its request"),
+    replace(f"{ASGI}.send_response", "django_aio.core.handlers.sending:send_response", "synchronous iterators and files are streamed, not read whole"),
+    add(f"{STATIC}._aio_bridged", "django_aio.contrib.staticfiles.handlers:BRIDGED", "requests for static files run in the bridge", on_import=True),
+    replace(f"{STATIC}.get_response_async", "django_aio.contrib.staticfiles.handlers:get_response_async", "a static file in one hand-over", on_import=True),
+    replace("django.contrib.staticfiles.views:serve", "django_aio.contrib.staticfiles.views:serve", "the finders look in a thread", on_import=True),
+    replace("django.views.static:serve", "django_aio.views.static:serve", "files are opened in a thread", on_import=True),
+    # 12. The policy is asked about all that a request may call.
+    rebind("django.core.handlers.exception:get_resolver", "django_aio.core.handlers.exception:get_resolver", "error handlers run where the policy says, and may be coroutine functions"),
+    rebind("django.core.handlers.exception:sync_to_async", NATIVE, "coroutine middleware gets its error responses on the loop"),
+    replace("django.middleware.csrf:_get_failure_view", "django_aio.middleware.csrf:get_failure_view", "CSRF_FAILURE_VIEW runs where the policy says", on_import=True),
+    replace("django.dispatch.dispatcher:Signal._live_receivers", "django_aio.dispatch:live_receivers", "receivers run where the policy says"),
+    rebind("django.utils.deprecation:sync_to_async", POLICY, "MiddlewareMixin's hooks run where the policy says"),
+    rebind("django.contrib.auth.backends:sync_to_async", POLICY, "authentication backends run where the policy says", app="django.contrib.auth"),
+    rebind("django.contrib.auth.decorators:sync_to_async", POLICY, "user_passes_test on the loop", app="django.contrib.auth"),
+    # 13. Protocols: ASGI applications and websockets in the URLconf, start-up and shutdown.
+    rebind("django.urls.conf:URLPattern", "django_aio.urls.resolvers:url_pattern", "path() to an ASGI application matches what is below it"),
+    add("django.urls:asgi_view", "django_aio.urls:asgi_view", "ASGI applications as views"),
+    add("django.urls:websocket", "django_aio.urls:websocket", "websocket routes"),
+    add("django.core.signals:startup", "django_aio.core.signals:startup", "the server starts"),
+    add("django.core.signals:shutdown", "django_aio.core.signals:shutdown", "the server stops"),
+    # 14. Tests.
+    replace("django.test.testcases:_DatabaseFailure.__call__", "django_aio.test.testcases:forbid", "coroutines of tests without databases get Django's own errors", on_import=True),
 )
 # fmt: on
 
@@ -106,10 +149,15 @@ def is_backend(patch: Patch) -> bool:
 
 
 def apply_series() -> None:
-    """Apply every patch but those of database backends. Idempotent."""
+    """Apply every patch but those of database backends. Idempotent.
+
+    Those of a module that few processes import wait until it is imported.
+    """
     with _lock:
         for patch in SERIES:
-            if not is_backend(patch):
+            if patch.on_import:
+                when_imported(patch.module, patch.apply)
+            elif not is_backend(patch):
                 patch.apply()
 
 
@@ -117,14 +165,17 @@ def apply_backend(module: str) -> None:
     """Apply the patches of one backend module, such as django.db.backends.sqlite3.base."""
     with _lock:
         for patch in SERIES:
-            if is_backend(patch) and patch.target.startswith(f"{module}:"):
+            if is_backend(patch) and patch.module == module:
                 patch.apply()
 
 
 def apply_all() -> None:
     """Apply every patch whose requirements are installed, for `python -m django_aio series`."""
     apply_series()
-    for module in dict.fromkeys(p.target.partition(":")[0] for p in SERIES if is_backend(p)):
+    for patch in SERIES:
+        if patch.on_import:
+            importlib.import_module(patch.module)
+    for module in dict.fromkeys(patch.module for patch in SERIES if is_backend(patch)):
         apply_backend(module)
 
 

@@ -87,6 +87,8 @@ _venv_find_python() {
 
 _venv_make() {
     local python
+    # tox may have left a file there that names the environment it made last.
+    if [ -f "$VENV_DIR" ]; then rm -f "$VENV_DIR"; fi
     if [ -e "$VENV_DIR" ] && [ ! -f "$VENV_DIR/pyvenv.cfg" ]; then
         echo "$VENV_DIR exists, but is no virtual environment. Move it away and try again." >&2
         return 1

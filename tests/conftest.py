@@ -14,6 +14,7 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.core.signals import request_finished, request_started  # noqa: E402
 from django.db import connection, connections  # noqa: E402
 from django.test.utils import (  # noqa: E402
     setup_databases,
@@ -78,3 +79,21 @@ def pooled(db, monkeypatch):
     connections.close_all()
     if "default" in connection._connection_pools:
         connection.close_pool()
+
+
+@pytest.fixture
+def request_signals():
+    """How often the request signals were sent."""
+    counts = {"started": 0, "finished": 0}
+
+    def started(**kwargs):
+        counts["started"] += 1
+
+    def finished(**kwargs):
+        counts["finished"] += 1
+
+    request_started.connect(started)
+    request_finished.connect(finished)
+    yield counts
+    request_started.disconnect(started)
+    request_finished.disconnect(finished)

@@ -5,9 +5,16 @@ import contextlib
 import threading
 import traceback
 
+from asgiref.current_thread_executor import CurrentThreadExecutor
+
 
 class Hops(list):
     """What was handed over, one description each, with the stack that did it."""
+
+    @property
+    def work(self) -> list[str]:
+        """The hand-overs of work, without the starting of the threads for it."""
+        return [hop for hop in self if hop.startswith("submit")]
 
     def by(self, module: str) -> list[str]:
         """The hand-overs whose innermost frame is in `module`."""
@@ -19,6 +26,7 @@ def count_hops():
     """Record the hand-overs of the block, from any thread, into the list it yields."""
     hops = Hops()
     submit = concurrent.futures.ThreadPoolExecutor.submit
+    submit_waiting = CurrentThreadExecutor.submit
     start = threading.Thread.start
 
     def note(what):
@@ -29,14 +37,20 @@ def count_hops():
         note(f"submit {fn}")
         return submit(self, fn, *args, **kwargs)
 
+    def counting_submit_waiting(self, fn, /, *args, **kwargs):
+        note(f"submit {fn}")  # to a thread that waits in async_to_sync()
+        return submit_waiting(self, fn, *args, **kwargs)
+
     def counting_start(self):
         note(f"start {self.name}")
         return start(self)
 
     concurrent.futures.ThreadPoolExecutor.submit = counting_submit
+    CurrentThreadExecutor.submit = counting_submit_waiting
     threading.Thread.start = counting_start
     try:
         yield hops
     finally:
         concurrent.futures.ThreadPoolExecutor.submit = submit
+        CurrentThreadExecutor.submit = submit_waiting
         threading.Thread.start = start

@@ -6,6 +6,7 @@
     tests/runtests.py db core.handlers.test_asgi
     tests/runtests.py test_bridge.test_nested   one test, by name
     tests/runtests.py --db all                  on SQLite, then on PostgreSQL
+    tests/runtests.py --upstream [LABEL ...]    Django's own suite: see upstream/command.py
 
 A label is the dotted path of a folder, a module, or a test in a module, below tests/. What follows
 `--` goes to pytest. Exit status: that of the first run that failed.
@@ -18,6 +19,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from upstream import command as upstream_command
 
 TESTS = Path(__file__).resolve().parent
 DATABASES = ("sqlite", "postgresql")
@@ -32,8 +35,11 @@ def main() -> int:
     parser.add_argument("--db", choices=[*DATABASES, "all"], default="sqlite")
     parser.add_argument("--failfast", action="store_true", help="stop at the first failure")
     parser.add_argument("--pdb", action="store_true", help="debug failures")
+    upstream_command.add_arguments(parser)
     own, rest = _split(sys.argv[1:])
     options = parser.parse_args(own)
+    if options.upstream:
+        return _upstream(options)
     arguments = [str(target(label)) for label in options.labels] or [str(TESTS)]
     arguments += ["-x"] * options.failfast + ["--pdb"] * options.pdb + rest
     status = 0
@@ -45,6 +51,15 @@ def main() -> int:
             env={**os.environ, "TEST_DB": database},
         )
         status = status or done.returncode
+    return status
+
+
+def _upstream(options: argparse.Namespace) -> int:
+    """Run Django's own suite, on one database or on each."""
+    status = 0
+    for database in DATABASES if options.db == "all" else (options.db,):
+        options.db = database
+        status = upstream_command.main(options) or status
     return status
 
 

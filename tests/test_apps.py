@@ -20,6 +20,7 @@ from django.test import override_settings
 
 from django_aio import checks, patching, series
 from django_aio.apps import refuse_missing_driver, refuse_unsupported_django
+from django_aio.checks import hops, listed
 from django_aio.db.backends import threaded
 from django_aio.db.backends.threaded import ThreadedDriver, driver_of
 
@@ -194,13 +195,15 @@ def test_gevent_and_eventlet_that_have_patched_nothing_are_accepted(library, use
 # Checks.
 
 
-def found(messages):
-    return [message.id for message in messages if (message.id or "").startswith("django_aio.")]
+def warnings(**options):
+    """What Django and we have to say before a command is run."""
+    return run_checks(**options)
 
 
 def test_checks_are_registered_and_find_nothing_here():
-    assert {checks.check_series, checks.check_drivers} <= set(registry.get_checks())
-    assert found(run_checks()) == []
+    expected = {checks.check_series, checks.check_drivers, *listed.CHECKS, *hops.CHECKS}
+    assert expected <= set(registry.get_checks())
+    assert warnings(tags=["async_support"]) == []
 
 
 @pytest.fixture
@@ -213,7 +216,7 @@ def patch(monkeypatch):
 
 def test_a_conflict_is_an_error(patch):
     patch.apply()
-    (message,) = run_checks(tags=["async_support"])
+    (message,) = warnings(tags=["async_support"])
     assert message.id == "django_aio.E001"
     assert message.is_serious()
     assert message.obj == "django.db:connection"
@@ -223,7 +226,7 @@ def test_a_conflict_is_an_error(patch):
 
 def test_a_drifted_patch_is_a_warning(patch):
     patch.found = "000000000000"
-    (message,) = run_checks(tags=["async_support"])
+    (message,) = warnings(tags=["async_support"])
     assert message.id == "django_aio.W001"
     assert not message.is_serious()
     assert message.obj == "django.db:connection"
@@ -326,9 +329,15 @@ def test_the_series_applied_too_early_can_be_applied_again():
         try:
             series.apply_series()
         except ImproperlyConfigured:
-            settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django_aio"])
+            installed = ["django.contrib.contenttypes", "django.contrib.auth", "django_aio"]
+            settings.configure(INSTALLED_APPS=installed)
             django.setup()
+            import django.test, sys
             assert not series.conflicts() and not series.drifted()
-            print({patch.status.value for patch in series.SERIES if not patch.needs})
+            print({
+                patch.status.value
+                for patch in series.SERIES
+                if not patch.needs and (not patch.on_import or patch.module in sys.modules)
+            })
     """)
     assert (done.stdout, done.stderr) == ("{'applied'}\n", "")

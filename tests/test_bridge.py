@@ -396,6 +396,23 @@ def in_new_thread(number):
         return pool.submit(asyncio.run, main()).result(30)
 
 
+async def test_an_idle_greenlet_keeps_nothing_of_what_it_ran():
+    """Not even of the first function, which it was made for, nor its result."""
+
+    class Argument:
+        pass
+
+    bridge._idle.workers.clear()
+    for _ in range(2):
+        argument = Argument()
+        kept = weakref.ref(argument)
+        assert await run(lambda argument: wait(later(argument)), argument) is argument
+        assert len(bridge._idle.workers) == 1
+        del argument
+        gc.collect()
+        assert kept() is None
+
+
 def test_idle_greenlets_are_bounded(monkeypatch):
     monkeypatch.setattr(bridge, "MAX_IDLE", 3)
     assert in_new_thread(10)[1] == 3

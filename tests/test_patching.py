@@ -337,3 +337,35 @@ def test_resolve(upstream):
 def test_resolve_what_is_not_there(upstream, name, error):
     with pytest.raises(error):
         resolve(name)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The name of a module that nobody has imported."""
+    (tmp_path / "not_imported_yet.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "not_imported_yet"
+    sys.modules.pop("not_imported_yet", None)
+
+
+def test_what_waits_for_a_module_is_done_once_it_has_run(module):
+    done = []
+    for number in range(2):
+        patching.when_imported(module, lambda n=number: done.append((n, sys.modules[module].value)))
+    # To ask whether there is such a module is not to import it.
+    assert importlib.util.find_spec(module) is not None
+    assert done == []
+    importlib.import_module(module)
+    assert done == [(0, 1), (1, 1)]
+    patching.when_imported(module, lambda: done.append("at once"))
+    assert done[2:] == ["at once"]
+    importlib.reload(sys.modules[module])
+    assert len(done) == 3
+
+
+def test_all_patches_that_wait_are_one_step_of_each_import():
+    before = len(sys.meta_path)
+    for name in ("never_imported", "never_imported_either"):
+        patching.when_imported(name, lambda: None)
+        assert len(sys.meta_path) <= before + 1
+        assert importlib.util.find_spec(name) is None

@@ -1,19 +1,31 @@
 """Whose synchronous code runs on the loop: the list, the marks, what lies behind a view."""
 
+import abc
+import contextlib
 import functools
+import gc
+import threading
+import time
+import weakref
+from types import FunctionType
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_required, user_passes_test
 from django.contrib.auth.models import Group
 from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
 from django.test import override_settings
 from django.urls import resolve
+from django.utils.decorators import method_decorator
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.functional import SimpleLazyObject
 from django.views import View
 
-from django_aio.policy import blocking, cooperative, is_cooperative
+from django_aio import policy, run
+from django_aio.policy import blocking, cooperative, in_thread, is_cooperative, obstacle
 
 TRUSTED, UNTRUSTED = "polls.views", "pollsters"
 
@@ -30,8 +42,7 @@ def function(module):
     def func(request=None):
         pass
 
-    func.__module__ = module
-    return func
+    return FunctionType(func.__code__, {"__name__": module}, "func", func.__defaults__)
 
 
 def cls(module, *bases, **attributes):
@@ -204,3 +215,190 @@ def test_the_module_behind_decides(make):
 def test_the_admin_of_django_itself_is_trusted():
     assert is_cooperative(resolve("/admin/").func)
     assert is_cooperative(resolve("/admin/auth/user/").func)
+
+
+# What is behind a decorator: all of it is asked.
+
+DECORATE = """
+def decorate(view):
+    {wraps}
+    def wrapper(request):
+        return view(request)
+    return wrapper
+"""
+
+
+def decorator(module, wraps="@functools.wraps(view)"):
+    """A decorator that `module` defines."""
+    names = {"__name__": module, "functools": functools}
+    exec(DECORATE.format(wraps=wraps), names)
+    return names["decorate"]
+
+
+@pytest.mark.parametrize("wraps", ["@functools.wraps(view)", ""], ids=["wraps", "closure"])
+@pytest.mark.parametrize(
+    ("outer", "inner", "expected"),
+    [
+        (TRUSTED, TRUSTED, True),
+        (TRUSTED, UNTRUSTED, False),
+        (UNTRUSTED, TRUSTED, False),
+        ("django.utils", TRUSTED, True),
+    ],
+)
+def test_a_decorator_and_its_view_are_asked(outer, inner, expected, wraps):
+    view = decorator("django.views")(decorator(outer, wraps)(function(inner)))
+    assert is_cooperative(view) is expected
+
+
+@pytest.mark.parametrize(("module", "expected"), [(TRUSTED, True), (UNTRUSTED, False)])
+def test_decorators_of_class_based_views_are_asked(module, expected):
+    on_method = cls(TRUSTED, View, get=method_decorator(decorator(module))(function(TRUSTED)))
+    assert is_cooperative(on_method.as_view()) is expected
+    on_class = method_decorator([decorator(module)], name="dispatch")(cls(TRUSTED, View))
+    assert is_cooperative(on_class.as_view()) is expected
+
+
+@pytest.mark.parametrize(
+    ("of_class", "of_action", "expected"),
+    [(TRUSTED, TRUSTED, True), (UNTRUSTED, TRUSTED, False), (TRUSTED, UNTRUSTED, False)],
+)
+def test_viewsets_of_rest_framework_are_asked(of_class, of_action, expected):
+    """They have no `view_class`, and `__wrapped__` is the framework's `dispatch()`."""
+    viewset = cls(of_class, View, listing=decorator(of_action)(function(of_class)))
+    view = functools.update_wrapper(function("rest_framework.views"), View.dispatch)
+    view.cls, view.actions, view.__module__ = viewset, {"get": "listing"}, of_class
+    assert is_cooperative(view) is expected
+
+
+@pytest.mark.parametrize(("module", "expected"), [(TRUSTED, True), (UNTRUSTED, False)])
+def test_bases_are_asked(module, expected):
+    derived = cls(TRUSTED, cls(module, View), abc.ABC)
+    assert is_cooperative(derived) is expected
+    assert is_cooperative(derived.as_view()) is expected
+
+
+@pytest.mark.parametrize(("module", "expected"), [(TRUSTED, True), (UNTRUSTED, False)])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        transaction.atomic,
+        functools.cache,
+        lambda func: user_passes_test(func)(function(TRUSTED)),
+        lambda func: functools.partial(function(TRUSTED), func),
+    ],
+    ids=["atomic", "cache", "test of user_passes_test", "argument of a partial"],
+)
+def test_wrappers_of_the_standard_library_and_django(wrap, module, expected):
+    assert is_cooperative(wrap(function(module))) is expected
+
+
+def test_a_context_manager_used_as_a_decorator_is_asked():
+    manager = cls(UNTRUSTED, contextlib.ContextDecorator)
+    assert not is_cooperative(manager()(function(TRUSTED)))
+
+
+def test_functions_of_the_standard_library_block():
+    assert not is_cooperative(time.sleep)
+    assert not is_cooperative(functools.partial(time.sleep, 1))
+
+
+def test_coroutine_functions_need_no_trust():
+    async def view(request):
+        pass
+
+    assert is_cooperative(view)
+    assert is_cooperative(async_to_sync(view))
+
+
+def test_a_closure_that_refers_to_itself_ends():
+    def recursive(n):
+        return recursive(n - 1) if n else cell
+
+    cell = SimpleLazyObject(lambda: pytest.fail("a lazy object was evaluated"))
+    assert not is_cooperative(recursive)
+
+
+# Marks and decorators.
+
+
+def test_a_cooperative_mark_covers_what_is_inside():
+    assert is_cooperative(cooperative(decorator(UNTRUSTED)(function(UNTRUSTED))))
+
+
+def test_a_cooperative_mark_does_not_cover_what_is_outside():
+    """`functools.wraps` copies the mark: it was not the decorator that was vouched for."""
+    assert is_cooperative(decorator(TRUSTED)(cooperative(function(UNTRUSTED))))
+    assert not is_cooperative(decorator(UNTRUSTED)(cooperative(function(UNTRUSTED))))
+
+
+def test_a_blocking_mark_inside_wins():
+    view = decorator(TRUSTED)(decorator(TRUSTED)(blocking(function(TRUSTED))))
+    assert not is_cooperative(cooperative(view))
+
+
+def test_a_mark_given_late_counts():
+    view = function(TRUSTED)
+    outer = decorator(TRUSTED)(view)
+    assert is_cooperative(outer)
+    blocking(view)
+    assert not is_cooperative(outer)
+
+
+def test_a_blocking_handler_blocks_its_view():
+    assert not is_cooperative(cls(TRUSTED, View, post=blocking(function(TRUSTED))).as_view())
+
+
+def test_a_cooperative_class_does_not_cover_its_subclasses():
+    marked = cooperative(cls(UNTRUSTED, View, get=function(UNTRUSTED)))
+    assert is_cooperative(marked.as_view())
+    assert is_cooperative(cls(TRUSTED, marked).as_view())
+    assert not is_cooperative(cls(UNTRUSTED, marked).as_view())
+
+
+def test_a_blocking_class_blocks_its_subclasses():
+    assert not is_cooperative(cls(TRUSTED, blocking(cls(TRUSTED))))
+
+
+def test_a_marked_instance():
+    instance = cls(UNTRUSTED, __call__=function(UNTRUSTED), method=function(UNTRUSTED))()
+    assert is_cooperative(cooperative(instance))
+    assert is_cooperative(instance.method)
+
+
+# Reasons, and the log.
+
+
+def test_the_obstacle_is_named():
+    view = decorator(TRUSTED)(function(UNTRUSTED))
+    assert str(obstacle(view)) == "pollsters is not on the list AIO['COOPERATIVE']"
+    assert obstacle(view).name == "pollsters.function.<locals>.func"
+    marked = obstacle(blocking(cls(TRUSTED, View)).as_view())
+    assert str(marked) == "polls.views.Class is marked @blocking"
+
+
+def test_nothing_is_kept_alive():
+    def view(request):
+        pass
+
+    is_cooperative(view)
+    reference = weakref.ref(view)
+    del view
+    gc.collect()
+    assert reference() is None
+
+
+async def test_a_hop_is_logged_once(caplog, monkeypatch):
+    monkeypatch.setattr(policy, "_logged", set())
+    caplog.set_level("DEBUG", "django_aio.policy")
+    func = function(UNTRUSTED)
+    for _ in range(2):
+        await run(in_thread(func, "receiver"))
+        await policy.by_policy(func)()
+    assert caplog.messages == [
+        "The receiver pollsters.function.<locals>.func runs in a thread: pollsters is not on the "
+        "list AIO['COOPERATIVE']."
+    ]
+
+
+def test_outside_the_bridge_nothing_goes_to_a_thread():
+    assert in_thread(threading.get_ident)() == threading.get_ident()

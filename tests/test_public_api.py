@@ -35,16 +35,26 @@ API = {
         wait(awaitable)
     """,
     "django_aio.policy": """
+        class Obstacle(tuple)
         blocking(func)
+        by_policy(func=None, **options)
         cooperative(func)
-        in_thread(func)
+        in_thread(func, kind='function', of=None)
         is_cooperative(func)
+        log_hop(kind, func)
+        obstacle(func)
+    """,
+    "django_aio.conf": """
+        is_below(module, names)
+        listed()
+        on_list(module)
     """,
     "django_aio.patching": """
         class Patch(object)
+            module
             drifted
             apply(self)
-            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0))
+            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False)
         class PatchConflictError(Exception)
         class Status(Enum)
         class Verb(Enum)
@@ -55,6 +65,7 @@ API = {
         replace(target, by, why, **conditions)
         resolve(name)
         series_of_django()
+        when_imported(module, action)
     """,
     "django_aio.series": """
         apply_all()
@@ -73,6 +84,48 @@ API = {
     "django_aio.checks": """
         check_drivers(app_configs, **kwargs)
         check_series(app_configs, **kwargs)
+    """,
+    "django_aio.checks.hops": """
+        check_backends(app_configs, **kwargs)
+        check_middleware(app_configs, **kwargs)
+        check_receivers(app_configs, **kwargs)
+        check_views(app_configs, **kwargs)
+    """,
+    "django_aio.checks.listed": """
+        check_locks(app_configs, **kwargs)
+        check_names(app_configs, **kwargs)
+        check_thread_state(app_configs, **kwargs)
+    """,
+    "django_aio.urls": """
+        asgi_view(application)
+        websocket(route, view, kwargs=None, name=None)
+    """,
+    "django_aio.websocket": """
+        class WebSocket(object)
+            __init__(self, scope, receive, send)
+            subprotocols
+            async accept(self, subprotocol=None, headers=())
+            async receive(self)
+            async receive_json(self)
+            async send(self, data)
+            async send_json(self, data)
+            async close(self, code=1000, reason='')
+        class WebSocketDisconnect(ConnectionError)
+            __init__(self, code=1006, reason='')
+    """,
+    "django_aio.core.management.commands.runserver": """
+        add_arguments(upstream)
+        get_handler(upstream)
+        inner_run(upstream)
+        on_bind(upstream)
+        run(upstream)
+    """,
+    "django_aio.core.servers.basehttp": """
+        class ASGIServer(WSGIServer)
+            set_app(self, application)
+            serve_forever(self, poll_interval=0.5)
+        get_internal_asgi_application()
+        stop(status)
     """,
 }
 

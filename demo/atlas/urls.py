@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from . import views
+from . import suggestions, views
 from .worldmap import world_map
 
 
@@ -41,3 +42,8 @@ urlpatterns = [
     path("notes/feed/", views.notes_feed, name="feed"),
     path("map.svg", world_map, name="map"),
 ]
+
+if not settings.STOCK:  # Django by itself has no websockets
+    from django_aio.urls import websocket
+
+    urlpatterns.append(websocket("search/suggestions/", suggestions.suggest, name="suggestions"))

@@ -65,8 +65,8 @@ class Waterfall:
         self.latency = latency
         self.entries: list[Entry] = []
 
-    async def record(self, label: str, query: Awaitable[T]) -> T:
-        """Await `query` and remember when its statements ran."""
+    async def record(self, label: str, query: Callable[[], Awaitable[T]]) -> T:
+        """Await `query()` and remember when its statements ran."""
         entry = Entry(label, perf_counter())
         self.entries.append(entry)
         token = _current.set((entry, self.latency))
@@ -74,7 +74,7 @@ class Waterfall:
             if settings.STOCK:
                 await sync_to_async(_watch_thread)()
             with connection.execute_wrapper(_measure):
-                return await query
+                return await query()
         finally:
             entry.done = perf_counter()
             _current.reset(token)

@@ -21,12 +21,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import functools
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
@@ -39,6 +38,8 @@ from django_aio.db import pool
 from django_aio.db.backends.threaded import driver_of
 from django_aio.db.gates import Block, Gate, ended, innermost, joinable
 from django_aio.db.state import State
+
+C = TypeVar("C", bound="SyncToAsync[..., Any] | AsyncToSync[..., Any]")
 
 _current_task = asyncio.current_task
 _running_loop = asyncio._get_running_loop
@@ -68,7 +69,6 @@ class Chain:
         wrapper = pool.take(alias, self.loop)
         if wrapper is None:
             wrapper = manage(handler.create_connection(alias), self)
-            wrapper.inc_thread_sharing()
         wrapper.aio.chain = self
         return wrapper
 
@@ -92,22 +92,18 @@ class ThreadChain(Chain):
                 self.wrappers[alias] = getattr(local, alias)
 
     def _new(self, handler: ConnectionHandler, alias: str) -> Any:
-        wrapper = manage(handler.create_connection(alias), self)
-        wrapper.inc_thread_sharing()
-        return wrapper
+        return manage(handler.create_connection(alias), self)
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """Manage the thread's connections for as long as it waits. Called in that thread."""
         for wrapper in self.wrappers.values():
             manage(wrapper, self)
-            wrapper.inc_thread_sharing()
         before = dict(self.wrappers)
         try:
             yield
         finally:
             for wrapper in {*before.values(), *self.wrappers.values()}:
-                wrapper.dec_thread_sharing()
                 wrapper.aio = None
             for alias in before.keys() - self.wrappers.keys():
                 BaseConnectionHandler.__delitem__(connections, alias)
@@ -152,13 +148,57 @@ _inherited_getitem = BaseConnectionHandler.__getitem__
 _inherited_setitem = BaseConnectionHandler.__setitem__
 
 
-def member_of(chain: Chain) -> bool:
-    """Whether the running task or thread acts for the chain: its owner, or a guest."""
+def member_of(chain: Chain | None) -> bool:
+    """Whether the running task or thread acts for the chain: its owner, or a guest.
+
+    A connection that belongs to no chain, such as a copy, is used by whoever has it.
+    """
+    if chain is None:
+        return True
     if _running_loop() is not None:
         task = _current_task()
         if task is not None:
             return _tasks.get(task) is chain
     return _guests.get(_thread()) is chain
+
+
+def validate_thread_sharing(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`BaseDatabaseWrapper.validate_thread_sharing`: any thread that acts for the chain may use it.
+
+    Another one that got hold of the connection object is refused, as in Django.
+    """
+
+    @functools.wraps(upstream)
+    def validate_thread_sharing(self: Any) -> None:
+        if self._thread_ident == _thread() or (self.aio is not None and _is_let_in(self)):
+            return
+        upstream(self)
+
+    return validate_thread_sharing
+
+
+def _is_let_in(wrapper: Any) -> bool:
+    """Whether the running task or thread belongs to the connection's chain or transaction."""
+    if member_of(wrapper.aio.chain):
+        return True
+    task = _current_task() if _running_loop() is not None else None
+    joined = _joined.get(task or threading.current_thread(), {})
+    return wrapper.alias in joined and joined[wrapper.alias].wrapper is wrapper
+
+
+def close_if_unusable_or_obsolete(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`BaseDatabaseWrapper.close_if_unusable_or_obsolete`: a coroutine leaves that to its chain.
+
+    Django calls it when a response is closed, which a coroutine may do itself, and it may have to
+    ask the server.
+    """
+
+    @functools.wraps(upstream)
+    def close_if_unusable_or_obsolete(self: Any) -> None:
+        if self.aio is None or _running_loop() is None or in_bridge():
+            upstream(self)
+
+    return close_if_unusable_or_obsolete
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
@@ -221,7 +261,6 @@ def _join_thread(task: asyncio.Task[Any], alias: str, wrapper: Any) -> Any:
     """
     if wrapper.aio is None:
         manage(wrapper, ThreadChain())
-        wrapper.inc_thread_sharing()
     gate = wrapper.aio.gate
     if gate is None:
         gate = wrapper.aio.gate = Gate()
@@ -333,7 +372,7 @@ def sync_to_async_call(
             with _guest(chain):
                 return func(*args, **kwargs)
 
-        crossing = copy.copy(self)
+        crossing = _copied(self)
         crossing.func = as_guest
         return await upstream(crossing, *args, **kwargs)
 
@@ -381,6 +420,13 @@ def _rooted(
             _tasks.pop(task, None)
             innermost.set(before)
 
-    crossing = copy.copy(call)
+    crossing = _copied(call)
     crossing.awaitable = root
     return crossing
+
+
+def _copied(call: C) -> C:
+    """What `copy.copy()` does, without asking how: this runs at each crossing."""
+    copied = object.__new__(type(call))
+    vars(copied).update(vars(call))
+    return copied

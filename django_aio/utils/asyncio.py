@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from django_aio.bridge import in_bridge, run
+
+T = TypeVar("T")
 
 
 def get_running_loop() -> AbstractEventLoop:
@@ -36,3 +38,23 @@ def native(func: Callable[..., Any] | None = None, **options: Any) -> Callable[.
     if func is None:
         return native
     return functools.partial(run, func)
+
+
+async def to_its_end(
+    work: Coroutine[Any, Any, T], unused: Callable[[T], object] | None = None
+) -> T:
+    """Await what a thread does, to its end even if the caller is cancelled meanwhile.
+
+    A thread cannot be interrupted, and until it is done nobody else may use what it uses. Returns
+    what `work` returns and raises what it raises. The cancellation is raised when it is over, and
+    `unused()` gets the result that nobody will.
+    """
+    doing = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        # Looked at, so that asyncio does not report an exception that nobody asks for.
+        if not doing.cancelled() and doing.exception() is None and unused is not None:
+            unused(doing.result())
+        raise

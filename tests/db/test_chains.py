@@ -8,6 +8,7 @@ from conftest import postgresql_only
 from django.db import close_old_connections, connection, connections, reset_queries, transaction
 from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionDoesNotExist
+from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
 from psycopg import IsolationLevel
 from testapp.models import Author
@@ -235,3 +236,12 @@ async def test_isolation_level(monkeypatch):
     async with transaction.atomic(), connection.cursor() as cursor:
         await cursor.execute("SHOW transaction_isolation")
         assert await cursor.fetchone() == ("serializable",)
+
+
+async def test_a_coroutine_may_close_a_response_while_its_connection_is_open(db):
+    """Closing it asks each connection whether it is good still: a coroutine cannot wait for it."""
+    async with hold_connection():
+        await Author.objects.acount()
+        HttpResponse().close()
+        assert connection.connection is not None
+        assert await Author.objects.acount() == 0

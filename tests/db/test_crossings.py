@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import BaseCommand, call_command
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import TestCase, TransactionTestCase
 from django.test.client import AsyncClient
@@ -321,3 +321,13 @@ def test_a_task_that_outlives_the_transaction_of_its_thread():
         with pytest.raises(TransactionManagementError, match="has ended"):
             runner.run(finish(task))
     assert look()[1] == ["a"]
+
+
+async def test_only_the_threads_of_a_chain_may_use_its_connection(db):
+    """Without being shared by `inc_thread_sharing()`, which is for whoever wants more."""
+    await Author.objects.acount()
+    wrapper = connections["default"]
+    assert not wrapper.allow_thread_sharing
+    await sync_to_async(wrapper.validate_thread_sharing)()
+    with pytest.raises(DatabaseError, match="can only be used in that same thread"):
+        await asyncio.to_thread(wrapper.validate_thread_sharing)

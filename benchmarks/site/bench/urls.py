@@ -1,7 +1,9 @@
-"""The five pages, in the spelling that the contender asks for."""
+"""The five pages, in the spelling that the contender asks for, and the stream of `sse.py`."""
 
 from django.conf import settings
 from django.urls import path
+
+from . import events
 
 if settings.ASYNCHRONOUS_VIEWS:
     from . import views
@@ -14,4 +16,6 @@ urlpatterns = [
     path("queries", views.queries),
     path("fortunes", views.fortunes),
     path("parallel", views.parallel),
+    path("events", events.events),
+    path("status", events.status),
 ]

@@ -2,8 +2,8 @@
 
 A handler that asks for an asynchronous chain gets the synchronous chain, run inside the bridge.
 Middleware, views and exception handlers that are coroutine functions are awaited from it; those
-that are synchronous run on the loop or in a thread as the policy says. Handlers that ask for a
-synchronous chain (WSGI) are unchanged.
+that are synchronous run on the loop or in a thread as the policy says. In handlers that ask for a
+synchronous chain (WSGI) only ATOMIC_REQUESTS on coroutine views is new.
 
 Called by the thread that makes the handler, and per request by the loop's.
 """
@@ -11,18 +11,24 @@ Called by the thread that makes the handler, and per request by the loop's.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import FunctionType
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.conf import settings
+from django.template.response import SimpleTemplateResponse
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
-from django_aio.bridge import run, wait
+from django_aio.bridge import in_bridge, run, wait
 from django_aio.policy import in_thread, is_cooperative
 
 Callback = Callable[..., Any]
+
+logger = logging.getLogger("django.request")
 
 # Whether the chain being loaded is one that runs inside the bridge.
 _loading: ContextVar[bool] = ContextVar("django_aio_loading", default=False)
@@ -82,7 +88,9 @@ def adapt_method_mode(upstream: Callback) -> Callback:
             return method if method_is_async else as_coroutine(method)
         if method_is_async:
             return as_sync(method)
-        return in_thread(method) if own and not is_cooperative(method) else method
+        if own and not is_cooperative(method):
+            return in_thread(method, "middleware method")
+        return method
 
     return adapt_method_mode
 
@@ -90,36 +98,122 @@ def adapt_method_mode(upstream: Callback) -> Callback:
 def make_view_atomic(upstream: Callback) -> Callback:
     """`BaseHandler.make_view_atomic`: the view as a function that bridged code can call.
 
-    A coroutine view is awaited inside its transaction. A synchronous view goes, transaction and
-    all, to a thread unless the policy trusts it on the loop.
+    A coroutine view is awaited inside its transaction, under WSGI too. A synchronous view goes,
+    transaction and all, to a thread unless the policy trusts it on the loop.
     """
 
     @functools.wraps(upstream)
     def make_view_atomic(self: Any, view: Callback) -> Callback:
         if not is_bridged(self):
-            return upstream(self, view)  # type: ignore[no-any-return]
+            return _atomic_in_thread(self, view)
         if iscoroutinefunction(view):
             # Most views are plain functions, of which a site has a limited number.
             adapt = _sync_view if isinstance(view, FunctionType) else as_sync
             return upstream(self, adapt(view))  # type: ignore[no-any-return]
         atomic = upstream(self, view)
-        return atomic if is_cooperative(view) else in_thread(atomic)
+        if is_cooperative(view):
+            return atomic  # type: ignore[no-any-return]
+        # Nothing happens between the view and the rendering: one hop does for both.
+        whole = atomic if self._template_response_middleware else _rendering(atomic)
+        return in_thread(whole, "view", of=view)
+
+    def _atomic_in_thread(self: Any, view: Callback) -> Callback:
+        try:
+            return upstream(self, view)  # type: ignore[no-any-return]
+        except RuntimeError:
+            if not iscoroutinefunction(view):
+                raise
+        # It refuses a coroutine function where there is a transaction to wrap it in. The thread's
+        # transaction reaches the coroutine, so none need be refused.
+        return upstream(self, as_sync(view))  # type: ignore[no-any-return]
 
     return make_view_atomic
 
 
+def adapt_view(view: Callback, kind: str) -> Callback:
+    """A view that Django calls from within (an error handler), for synchronous code anywhere.
+
+    Inside the bridge it runs where the policy says; a coroutine function is awaited.
+    """
+    if iscoroutinefunction(view):
+        return as_sync(view)
+    if not in_bridge() or is_cooperative(view):
+        return view
+    return in_thread(_rendering(view), kind, of=view)
+
+
+def _rendering(view: Callback) -> Callback:
+    """The view, which also renders a response whose rendering was deferred."""
+
+    @functools.wraps(view)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        response = view(*args, **kwargs)
+        return response.render() if isinstance(response, SimpleTemplateResponse) else response
+
+    return call
+
+
+def check_response(upstream: Callback) -> Callback:
+    """`BaseHandler.check_response`: the response is rendered where the policy says.
+
+    Every response is checked before it is rendered, whoever made it. If its `render()` is a
+    coroutine function it is awaited.
+    """
+
+    @functools.wraps(upstream)
+    def check_response(
+        self: Any, response: Any, callback: Callback, name: str | None = None
+    ) -> None:
+        upstream(self, response, callback, name)
+        if not is_bridged(self):
+            return
+        render = getattr(response, "render", None)
+        if render is None or isinstance(render, _Render):
+            return
+        if iscoroutinefunction(render):
+            response.render = _Render(response, as_sync(render))
+        elif not getattr(response, "is_rendered", False):
+            # What a view left to be rendered is its code still. (A middleware has a name.)
+            whose: list[Any] = [type(response), *_callbacks(response)]
+            if not all(map(is_cooperative, whose if name else [*whose, callback])):
+                response.render = _Render(response, in_thread(render, "response"))
+
+    return check_response
+
+
+def _callbacks(response: Any) -> list[Callback]:
+    """What a template response calls when it has been rendered."""
+    return getattr(response, "_post_render_callbacks", [])
+
+
+class _Render:
+    """A response's `render()`, adapted. Gone when it is called: cached responses are pickled."""
+
+    def __init__(self, response: Any, render: Callback) -> None:
+        self._response = response
+        self._render = render
+
+    def __call__(self) -> Any:
+        del self._response.render
+        return self._render()
+
+
 def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
-    """A synchronous function, for bridged code, that waits for the coroutine function `func`."""
+    """A synchronous function, for bridged code or a thread, that waits for a coroutine function."""
 
     # Not everything that wraps() copies: a class-based view's function says in its __dict__ that it
     # is a coroutine function, and this one is not.
     @functools.wraps(func, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        return wait(func(*args, **kwargs))
+        if in_bridge():
+            return wait(func(*args, **kwargs))
+        return async_to_sync(func)(*args, **kwargs)
 
-    exempt = getattr(func, "_non_atomic_requests", None)
-    if exempt is not None:
-        call._non_atomic_requests = exempt  # type: ignore[attr-defined]
+    # What Django asks of a view, and of a middleware's method for its error messages.
+    for name in ("_non_atomic_requests", "__self__"):
+        value = getattr(func, name, None)
+        if value is not None:
+            setattr(call, name, value)
     return call
 
 
@@ -142,15 +236,24 @@ def as_coroutine(func: Callback) -> Callable[..., Awaitable[Any]]:
 def import_middleware(path: str) -> Any:
     """Stands in for `import_string` where middleware is loaded: the factory, as the policy says.
 
-    A middleware that may not run synchronously on the loop is used in its asynchronous form if it
-    has one, else in a thread. The views below it stay on the loop either way.
+    A middleware that has an asynchronous form of its own is used in that form, as in Django; that
+    of MiddlewareMixin only calls the synchronous one. One that has none runs on the loop if the
+    policy trusts it there, else in a thread. The views below it stay on the loop either way.
     """
     factory = import_string(path)
-    if not _loading.get() or is_cooperative(factory):
+    if not _loading.get():
         return factory
-    if getattr(factory, "async_capable", False):
+    asynchronous = getattr(factory, "async_capable", False)
+    if is_cooperative(factory) and (is_mixed_in(factory) or not asynchronous):
+        return factory
+    if asynchronous:
         return _AsynchronousOnly(factory)
-    return _Threaded(factory)
+    return _Threaded(factory, path) if getattr(factory, "sync_capable", True) else factory
+
+
+def is_mixed_in(factory: Any) -> bool:
+    """Whether the asynchronous form of a middleware is MiddlewareMixin's."""
+    return getattr(factory, "__acall__", None) is MiddlewareMixin.__acall__
 
 
 class _AsynchronousOnly:
@@ -172,20 +275,27 @@ class _Threaded:
     sync_capable = True
     async_capable = False
 
-    def __init__(self, factory: Callback) -> None:
+    def __init__(self, factory: Callback, path: str) -> None:
         self.factory = factory
+        self.path = path
 
     def __call__(self, get_response: Callback) -> Any:
-        middleware = self.factory(async_to_sync(as_coroutine(get_response)))
-        return None if middleware is None else _ThreadedMiddleware(middleware)
+        if settings.DEBUG:
+            logger.debug("Asynchronous handler adapted for middleware %s.", self.path)
+        # convert_exception_to_response() has wrapped the middleware below.
+        if not isinstance(getattr(get_response, "__wrapped__", None), _ThreadedMiddleware):
+            get_response = async_to_sync(as_coroutine(get_response))
+        # Else it runs in the same thread: a row of such middleware costs one hop.
+        middleware = self.factory(get_response)
+        return None if middleware is None else _ThreadedMiddleware(middleware, self.factory)
 
 
 class _ThreadedMiddleware:
     """A middleware that runs in a thread; its other hooks are adapted one by one."""
 
-    def __init__(self, middleware: Callback) -> None:
+    def __init__(self, middleware: Callback, factory: Callback) -> None:
         self._middleware = middleware
-        self._call = in_thread(middleware)
+        self._call = in_thread(middleware, "middleware", of=factory)
 
     def __call__(self, request: Any) -> Any:
         return self._call(request)

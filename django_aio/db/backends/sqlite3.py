@@ -21,6 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.threaded import HopCursor
 from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
+from django_aio.db.state import State
 
 # How long a cancelled task waits for its interrupted statement, in seconds.
 INTERRUPT_TIMEOUT = 5.0
@@ -99,6 +100,9 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def get_new_connection(self: Any, conn_params: dict[str, Any]) -> Any:
+        if in_bridge() and (self.aio is None or self.aio.chain is None):
+            # No chain's: a copy, or of another handler. Whoever made it closes it.
+            self.aio = State(None, SQLiteDriver(), asyncio.get_running_loop())
         if self.aio is not None and self.aio.shared:
             return _lease(self, functools.partial(upstream, self, conn_params))
         if self.aio is None or self.aio.loop is None or not in_bridge():

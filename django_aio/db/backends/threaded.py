@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import in_bridge, wait
+from django_aio.utils.asyncio import to_its_end
 
 # Django fetches by 100 rows (GET_ITERATOR_CHUNK_SIZE): a query of one page costs one hop.
 FIRST_ROWS = 100
@@ -106,21 +107,8 @@ def _find_driver(engine: type[BaseDatabaseWrapper]) -> Driver:
 
 def hop(func: Callable[..., Any], *args: Any) -> Any:
     """Call `func` in a thread of the loop's default executor, from inside the bridge."""
-    return wait(_in_thread(func, *args))
-
-
-async def _in_thread(func: Callable[..., Any], *args: Any) -> Any:
-    """Like `asyncio.to_thread()`, but a cancelled caller still waits for the thread to finish.
-
-    The driver cannot be interrupted, and nobody else may use its connection meanwhile.
-    """
-    call = asyncio.ensure_future(asyncio.to_thread(func, *args))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        call.cancelled() or call.exception()  # seen, so that asyncio does not report it
-        raise
+    # The driver cannot be interrupted, and nobody else may use its connection meanwhile.
+    return wait(to_its_end(asyncio.to_thread(func, *args)))
 
 
 def hopping(method: Callable[..., Any], hop: Hop = hop) -> Callable[..., Any]:

@@ -7,7 +7,6 @@ import pytest
 from asgi import Client
 from conftest import postgresql_only
 from django.core.asgi import get_asgi_application
-from django.core.signals import request_finished, request_started
 from django.db import connection, connections
 from django.test import override_settings
 from testapp import views
@@ -18,29 +17,11 @@ from django_aio.db import chains, pool
 pytestmark = pytest.mark.usefixtures("db")
 
 
-@pytest.fixture
-def signals():
-    """How often the request signals were sent."""
-    counts = {"started": 0, "finished": 0}
-
-    def started(**kwargs):
-        counts["started"] += 1
-
-    def finished(**kwargs):
-        counts["finished"] += 1
-
-    request_started.connect(started)
-    request_finished.connect(finished)
-    yield counts
-    request_started.disconnect(started)
-    request_finished.disconnect(finished)
-
-
-async def test_coroutine_view(signals):
+async def test_coroutine_view(request_signals):
     response = await Client().get("/json/")
     assert (response.status, response.text) == (200, '{"message": "Hello, World!"}')
     assert response.headers["x-frame-options"] == "DENY"
-    assert signals == {"started": 1, "finished": 1}
+    assert request_signals == {"started": 1, "finished": 1}
 
 
 async def test_orm_and_404():
@@ -93,20 +74,20 @@ async def test_the_list_moves_a_view_to_the_loop():
     assert (await Client().get("/class/")).text == "True"
 
 
-async def test_a_view_that_fails(signals, caplog):
+async def test_a_view_that_fails(request_signals, caplog):
     with caplog.at_level(logging.CRITICAL, "django.request"):
         response = await Client().get("/fail/")
     assert response.status == 500
-    assert signals == {"started": 1, "finished": 1}
+    assert request_signals == {"started": 1, "finished": 1}
 
 
-async def test_streaming(signals):
+async def test_streaming(request_signals):
     await Author.objects.abulk_create([Author(name=f"a{n}") for n in range(3)])
     assert (await Client().get("/stream/")).text == "a0\na1\na2\n"
-    assert signals["finished"] == 1
+    assert request_signals["finished"] == 1
 
 
-async def test_admin(signals):
+async def test_admin(request_signals):
     response = await Client().get("/admin/")
     assert response.status == 302
 
@@ -132,7 +113,7 @@ async def test_many_requests_at_once():
     assert [response.text for response in responses] == [f'{{"name": "{n}"}}' for n in range(10)]
 
 
-async def test_a_disconnect_cancels_the_view(signals):
+async def test_a_disconnect_cancels_the_view(request_signals):
     views.events = {"started": asyncio.Event(), "cancelled": asyncio.Event()}
     client = Client()
     request = asyncio.create_task(client.get("/slow/"))
@@ -141,21 +122,21 @@ async def test_a_disconnect_cancels_the_view(signals):
     response = await request
     assert views.events["cancelled"].is_set()
     assert response.status == 0
-    assert signals == {"started": 1, "finished": 1}
+    assert request_signals == {"started": 1, "finished": 1}
     assert not request.cancelled()
 
 
-async def test_cancelling_the_request_is_not_swallowed(signals):
+async def test_cancelling_the_request_is_not_swallowed(request_signals):
     views.events = {"started": asyncio.Event(), "cancelled": asyncio.Event()}
     request = asyncio.create_task(Client().get("/slow/"))
     await views.events["started"].wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
-    assert signals["finished"] == 1
+    assert request_signals["finished"] == 1
 
 
-async def test_a_client_that_leaves_before_the_body(signals):
+async def test_a_client_that_leaves_before_the_body(request_signals):
     async def receive():
         return {"type": "http.disconnect"}
 
@@ -163,10 +144,10 @@ async def test_a_client_that_leaves_before_the_body(signals):
         raise AssertionError("nothing is answered")
 
     await get_asgi_application()(Client().scope("GET", "/json/", {}), receive, send)
-    assert signals == {"started": 0, "finished": 0}
+    assert request_signals == {"started": 0, "finished": 0}
 
 
-async def test_a_request_that_cannot_be_decoded(signals):
+async def test_a_request_that_cannot_be_decoded(request_signals):
     client = Client()
     scope = client.scope
 
@@ -175,7 +156,7 @@ async def test_a_request_that_cannot_be_decoded(signals):
 
     client.scope = broken
     assert (await client.get("/json/")).status == 400
-    assert signals == {"started": 1, "finished": 1}
+    assert request_signals == {"started": 1, "finished": 1}
 
 
 async def test_nothing_is_left_after_a_request():
@@ -206,8 +187,8 @@ async def test_lifespan(monkeypatch):
 
 
 async def test_other_protocols_are_refused():
-    with pytest.raises(ValueError, match="websocket"):
-        await get_asgi_application()({"type": "websocket"}, None, None)
+    with pytest.raises(ValueError, match="telepathy"):
+        await get_asgi_application()({"type": "telepathy"}, None, None)
 
 
 @postgresql_only

@@ -1,16 +1,26 @@
 """Middleware of both colours, of modules on and off the list; handlers that stay as before."""
 
 import asyncio
+import pickle
+import sys
 import threading
+from types import ModuleType
 
 import pytest
 from asgi import Client
+from django.core.exceptions import PermissionDenied
+from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection, connections, transaction
 from django.http import HttpResponse
-from django.test import AsyncClient, RequestFactory, override_settings
+from django.template.response import SimpleTemplateResponse, TemplateResponse
+from django.test import AsyncClient, AsyncRequestFactory, RequestFactory, override_settings
+from django.test import Client as DjangoClient
+from django.urls import path as url_path
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 from hops import count_hops
+from testapp.models import Author
 
 from django_aio import cooperative, in_bridge
 
@@ -90,13 +100,15 @@ class Mixin(MiddlewareMixin):
 
 
 def path(thing):
-    return f"{__name__}.{thing.__name__}"
+    return path_of(thing.__name__)
+
+
+def path_of(name):
+    sys.modules.setdefault(__name__, sys.modules[path_of.__module__])
+    return f"{__name__}.{name}"
 
 
 async def get(url, *middleware):
-    import sys
-
-    sys.modules.setdefault(__name__, sys.modules[get.__module__])
     with override_settings(MIDDLEWARE=[path(each) for each in middleware]):
         return await Client().get(url)
 
@@ -122,6 +134,16 @@ async def test_sync_middleware_runs_in_a_thread_and_the_view_does_not():
 
 async def test_middleware_of_both_kinds_is_used_as_a_coroutine():
     assert (await get("/json/", both_middleware)).status == 200
+    assert seen == ["both as coroutine loop"]
+
+
+async def test_a_trusted_middleware_of_both_kinds_is_used_as_a_coroutine_too():
+    """Its asynchronous form may do something else, as that of RemoteUserMiddleware does."""
+    cooperative(both_middleware)
+    try:
+        assert (await get("/json/", both_middleware)).status == 200
+    finally:
+        del both_middleware._aio_cooperative
     assert seen == ["both as coroutine loop"]
 
 
@@ -159,3 +181,353 @@ def test_wsgi_is_unchanged():
     assert handler.get_response(request).status_code == 200
     request = RequestFactory().get("/untrusted/")
     assert handler.get_response(request).content == b"True"
+
+
+async def through(middleware, view):
+    """Answer one request by `view`, through these middleware paths."""
+    request = AsyncRequestFactory().get("/")
+    request.urlconf = (url_path("", view),)
+    with override_settings(MIDDLEWARE=middleware, DEBUG_PROPAGATE_EXCEPTIONS=True):
+        handler = BaseHandler()
+        handler.load_middleware(is_async=True)
+        return await handler.get_response_async(request)
+
+
+class Deferred(HttpResponse):
+    """A response that is rendered by a coroutine."""
+
+    async def render(self):
+        await asyncio.sleep(0)
+        self.content = b"rendered"
+        return self
+
+
+async def test_a_response_may_be_rendered_by_a_coroutine():
+    async def view(request):
+        return Deferred()
+
+    assert (await through([], view)).content == b"rendered"
+
+
+class Forgetful(MiddlewareMixin):
+    async_capable = False
+
+    def process_template_response(self, request, response):
+        return None
+
+
+@async_only_middleware
+class ForgetfulCoroutine:
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    async def __call__(self, request):
+        return await self.get_response(request)
+
+    async def process_template_response(self, request, response):
+        return None
+
+
+@pytest.mark.parametrize("middleware", [Forgetful, ForgetfulCoroutine])
+async def test_a_middleware_that_forgets_the_response_is_named(middleware):
+    async def view(request):
+        return Deferred()
+
+    name = f"{middleware.__name__}.process_template_response didn't return an HttpResponse"
+    with pytest.raises(ValueError, match=name):
+        await through([path(middleware)], view)
+
+
+async def test_a_middleware_that_goes_to_a_thread_is_logged(caplog):
+    async def view(request):
+        return HttpResponse()
+
+    caplog.set_level("DEBUG", "django.request")
+    with override_settings(DEBUG=True):
+        await through([path(sync_middleware)], view)
+    name = path(sync_middleware)
+    assert f"Asynchronous handler adapted for middleware {name}." in caplog.messages
+
+
+# Where the parts of a request run: each notes its name and "loop" or "thread".
+
+
+def where_urls(view, **handlers):
+    urlconf = ModuleType("urlconf_of_a_test")
+    urlconf.urlpatterns = [url_path("", view)]
+    vars(urlconf).update(handlers)
+    return override_settings(ROOT_URLCONF=urlconf)
+
+
+def noting(name, answer=None):
+    """A synchronous function of this module that notes where it runs."""
+
+    def func(*args, **kwargs):
+        note(name)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return func
+
+
+def anoting(name, answer=None):
+    async def func(*args, **kwargs):
+        return noting(name, answer)()
+
+    return func
+
+
+def no_access(request):
+    raise PermissionDenied
+
+
+async def ano_access(request):
+    raise PermissionDenied
+
+
+ERROR = HttpResponse("error", status=403)
+
+
+@pytest.mark.parametrize("view", [no_access, ano_access, cooperative(lambda r: no_access(r))])
+@pytest.mark.parametrize(
+    ("handler", "place"),
+    [
+        (noting("handler", ERROR), "thread"),
+        (cooperative(noting("handler", ERROR)), "loop"),
+        (anoting("handler", ERROR), "loop"),
+    ],
+)
+async def test_error_handlers(view, handler, place):
+    with where_urls(view, handler403=handler):
+        assert (await Client().get("/")).text == "error"
+    assert seen == [f"handler {place}"]
+
+
+@pytest.mark.parametrize("handler", [noting("handler", ERROR), anoting("handler", ERROR)])
+def test_error_handlers_under_wsgi(handler):
+    with where_urls(no_access, handler403=handler):
+        assert DjangoClient().get("/").content == b"error"
+    assert seen[0].startswith("handler")
+
+
+async def test_handler500():
+    with where_urls(noting("view", ValueError()), handler500=noting("handler", ERROR)):
+        assert (await Client().get("/")).text == "error"
+    assert seen == ["view thread", "handler thread"]
+
+
+async def test_a_template_response_of_an_error_handler_is_rendered_with_it():
+    answer = TemplateResponse(None, Rendering(), status=403)
+    with where_urls(no_access, handler403=noting("handler", answer)):
+        assert (await Client().get("/")).text == "rendered"
+    assert seen == ["handler thread", "rendering thread"]
+
+
+@async_only_middleware
+def failing_middleware(get_response):
+    async def middleware(request):
+        raise PermissionDenied
+
+    return middleware
+
+
+async def test_an_error_of_a_coroutine_middleware_is_answered_on_the_loop():
+    with (
+        where_urls(anoting("view"), handler403=anoting("handler", ERROR)),
+        count_hops() as hops,
+    ):
+        response = await get("/", both_middleware, failing_middleware)
+    assert response.text == "error"
+    assert seen == ["both as coroutine loop", "handler loop"]
+    assert not hops
+
+
+csrf_failure = noting("csrf", HttpResponse("no token", status=403))
+
+
+@pytest.mark.parametrize(("names", "place"), [([], "thread"), ([__name__], "loop")])
+async def test_the_csrf_failure_view(names, place):
+    with override_settings(CSRF_FAILURE_VIEW=path_of("csrf_failure"), AIO={"COOPERATIVE": names}):
+        response = await Client().post("/form/", {})
+    assert response.text == "no token"
+    assert seen == [f"csrf {place}"]
+
+
+# Deferred rendering.
+
+
+class Rendering:
+    """A template that notes where it is rendered."""
+
+    def render(self, context, request=None):
+        note("rendering")
+        return "rendered"
+
+
+class OwnResponse(SimpleTemplateResponse):
+    """A response of this module: its code is asked, whoever returned it."""
+
+
+def template_view(make=SimpleTemplateResponse, callback=None):
+    def view(request):
+        note("view")
+        response = make(Rendering())
+        if callback is not None:
+            response.add_post_render_callback(callback)
+        return response
+
+    return view
+
+
+def as_coroutine_view(view):
+    async def coroutine_view(request):
+        return view(request)
+
+    return coroutine_view
+
+
+callback = noting("callback")
+
+RENDERINGS = {
+    "sync view": (template_view(), "thread", "thread"),
+    "cooperative view": (cooperative(template_view()), "loop", "loop"),
+    "coroutine view": (as_coroutine_view(template_view()), "loop", "loop"),
+    "response class": (as_coroutine_view(template_view(OwnResponse)), "loop", "thread"),
+    "callback": (as_coroutine_view(template_view(callback=callback)), "loop", "thread"),
+    "cooperative callback": (
+        as_coroutine_view(template_view(callback=cooperative(noting("callback")))),
+        "loop",
+        "loop",
+    ),
+}
+
+
+@pytest.mark.parametrize("middleware", [[], ["Templates"]], ids=["alone", "template middleware"])
+@pytest.mark.parametrize(("view", "of_view", "of_rendering"), RENDERINGS.values(), ids=RENDERINGS)
+async def test_where_responses_are_rendered(view, of_view, of_rendering, middleware):
+    response = await through([path_of(name) for name in middleware], view)
+    assert response.content == b"rendered"
+    places = dict(each.split() for each in seen)
+    assert (places["view"], places["rendering"]) == (of_view, of_rendering)
+    assert [each.split()[0] for each in seen].count("rendering") == 1
+    assert ("templates" in places) is bool(middleware)
+
+
+class Templates(MiddlewareMixin):
+    @cooperative
+    def process_template_response(self, request, response):
+        note("templates")
+        return response
+
+
+@pytest.mark.parametrize("make", [OwnResponse, Deferred])
+async def test_a_rendered_response_can_be_pickled(make):
+    """The cache middleware does that, in a callback after the rendering."""
+    pickled = []
+
+    async def view(request):
+        response = make(Rendering()) if make is OwnResponse else make()
+        if make is OwnResponse:
+            response.add_post_render_callback(lambda r: pickled.append(pickle.dumps(r)))
+        return response
+
+    response = await through([], view)
+    assert "render" not in vars(response)
+    assert len(pickled) == (make is OwnResponse)
+
+
+# Middleware in threads.
+
+
+def thread_middleware(get_response):
+    def middleware(request):
+        seen.append(threading.get_ident())
+        return get_response(request)
+
+    return middleware
+
+
+def thread_middleware_too(get_response):
+    return thread_middleware(get_response)
+
+
+async def test_a_row_of_sync_middleware_shares_one_hop():
+    with where_urls(anoting("view", HttpResponse())), count_hops() as hops:
+        assert (await get("/", thread_middleware, thread_middleware_too)).status == 200
+    outer, inner, view = seen
+    assert outer == inner != threading.get_ident()
+    assert view == "view loop"
+    assert len(hops.work) == 1
+
+
+async def test_errors_pass_through_a_row_of_sync_middleware():
+    with where_urls(ano_access, handler403=noting("handler", ERROR)):
+        response = await get("/", thread_middleware, thread_middleware_too)
+    assert response.text == "error"
+    assert seen[2:] == ["handler thread"]
+
+
+async def test_an_error_of_the_inner_middleware_of_a_row():
+    with where_urls(anoting("view"), handler403=noting("handler", ERROR)):
+        response = await get("/", thread_middleware, denying_middleware)
+    assert response.text == "error"
+    assert seen[1:] == ["handler thread"]
+
+
+def denying_middleware(get_response):
+    return no_access
+
+
+async def test_a_sync_view_below_sync_middleware_has_the_same_thread():
+    def view(request):
+        return HttpResponse(f"{threading.get_ident()}")
+
+    with where_urls(view):
+        response = await get("/", thread_middleware)
+    assert response.text == f"{seen[0]}"
+
+
+# ATOMIC_REQUESTS and coroutine views under WSGI.
+
+
+@pytest.fixture
+def atomic(db, monkeypatch):
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_a_coroutine_view_is_in_the_transaction_of_its_thread(atomic, fail):
+    async def view(request):
+        seen.append(connection.in_atomic_block)
+        await Author.objects.acreate(name="Austen")
+        if fail:
+            raise ValueError("the view failed")
+        return HttpResponse()
+
+    with where_urls(view):
+        response = DjangoClient(raise_request_exception=False).get("/")
+    assert response.status_code == (500 if fail else 200)
+    assert seen == [True]
+    assert Author.objects.filter(name="Austen").exists() is not fail
+
+
+def test_a_coroutine_view_may_decline_the_transaction(atomic):
+    @transaction.non_atomic_requests
+    async def view(request):
+        seen.append(connection.in_atomic_block)
+        return HttpResponse()
+
+    with where_urls(view):
+        assert DjangoClient().get("/").status_code == 200
+    assert seen == [False]
+
+
+def test_other_errors_of_the_wrapping_are_not_hidden(monkeypatch):
+    def refuse(using):
+        raise RuntimeError("refused")
+
+    monkeypatch.setattr(transaction, "atomic", refuse)
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    with pytest.raises(RuntimeError, match="refused"):
+        WSGIHandler().make_view_atomic(noting("view"))

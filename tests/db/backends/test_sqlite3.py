@@ -167,3 +167,25 @@ async def test_the_thread_ends_with_its_connection():
     await run(connection.close)
     await asyncio.to_thread(thread.join, 5)
     assert not thread.is_alive()
+
+
+async def test_a_connection_of_no_chain_has_a_thread_as_well(db):
+    """A copy, as some tools and tests make: its statements must not block the loop either."""
+    threads = []
+
+    def use():
+        copy = connection.copy()
+        try:
+            copy.ensure_connection()
+            copy.connection.create_function(
+                "note_thread", 0, lambda: threads.append(threading.current_thread())
+            )
+            with copy.cursor() as cursor:
+                cursor.execute("SELECT note_thread()")
+        finally:
+            copy.close()
+
+    async with transaction.atomic():  # of another connection: none of the copy's business
+        await run(use)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()

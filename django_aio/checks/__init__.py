@@ -1,8 +1,10 @@
-"""What `manage.py check` says about the series and the drivers.
+"""What `manage.py check` says: about the series and the drivers here, about the policy below.
 
 - `django_aio.E001`: a patch could not be applied. What it was for does not work.
 - `django_aio.W001`: a patch was applied to a function that it was not written against.
 - `django_aio.W002`: a database has no cooperative driver, so its calls go to a thread.
+- `django_aio.W003`, `W004` and `I005`: the list and its hazards (`listed.py`).
+- `django_aio.I001` to `I004`: what goes to a thread, and why (`hops.py`).
 """
 
 from __future__ import annotations

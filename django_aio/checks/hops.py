@@ -1,0 +1,206 @@
+"""What goes to a thread under ASGI, and why: the policy's answers for this project.
+
+- `django_aio.I001`: a middleware, or some of its hooks.
+- `django_aio.I002`: views, grouped by the module that is not on the list.
+- `django_aio.I003`: an authentication backend.
+- `django_aio.I004`: signal receivers, grouped likewise.
+
+Only `manage.py check` reports them: other commands check the project too, and it is no fault.
+What is marked `@blocking` is not reported: it was meant. Views of URLconfs that a middleware sets,
+and receivers that are connected later, are not seen.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from types import MethodType
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Info
+from django.dispatch import Signal
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
+
+from django_aio.core.handlers.base import is_mixed_in
+from django_aio.core.management.commands.check import when_asked
+from django_aio.parts import name_of
+from django_aio.policy import Obstacle, is_cooperative, obstacle
+
+# What the asynchronous form of MiddlewareMixin calls, and what any middleware may have.
+MIXIN_HOOKS = ("process_request", "process_response")
+HOOKS = ("process_view", "process_exception", "process_template_response")
+BACKEND_METHODS = ("aauthenticate", "aget_user")
+# Sent at start-up, by migrations and in tests, not while a request is answered.
+NOT_IN_REQUESTS = {"class_prepared", "pre_migrate", "post_migrate", "setting_changed"}
+MOST_NAMES = 5
+
+
+def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report the middleware of `settings.MIDDLEWARE` that goes to a thread."""
+    return [
+        Info(
+            f"The middleware {path!r} costs every request a thread for {what}: {why}.",
+            hint=_remedy(why.module, "make it a coroutine middleware (async_capable)"),
+            obj=path,
+            id="django_aio.I001",
+        )
+        for path, factory in _imported(settings.MIDDLEWARE)
+        if (why := obstacle(factory)) and not why.marked
+        if (what := _what_hops(factory))
+    ]
+
+
+def _what_hops(factory: Any) -> str:
+    """What of a middleware that is not trusted is called in a thread."""
+    if not getattr(factory, "async_capable", False):
+        return "the whole of it" if getattr(factory, "sync_capable", True) else ""
+    if not isinstance(factory, type):
+        return ""
+    names = [
+        f"{name}()"
+        for name in (MIXIN_HOOKS + HOOKS if is_mixed_in(factory) else HOOKS)
+        if (hook := getattr(factory, name, None)) and not iscoroutinefunction(hook)
+        if not is_cooperative(MethodType(hook, factory))
+    ]
+    return _and(names)
+
+
+def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report the synchronous views of the URLconf that go to a thread."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    resolver = get_resolver()
+    views = [*_views(resolver.url_patterns), *_error_handlers(resolver)]
+    return _by_module(views, "view", "make them coroutine functions", "django_aio.I002")
+
+
+def _views(patterns: Iterable[Any]) -> Iterator[Callable[..., Any]]:
+    for pattern in patterns:
+        if hasattr(pattern, "url_patterns"):
+            yield from _views(pattern.url_patterns)
+        elif callable(view := getattr(pattern, "callback", None)):
+            yield view
+
+
+def _error_handlers(resolver: Any) -> Iterator[Callable[..., Any]]:
+    for status in (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    ):
+        yield resolver.resolve_error_handler(int(status))
+    yield from (view for _, view in _imported([settings.CSRF_FAILURE_VIEW]))
+
+
+def check_backends(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report the authentication backends whose awaitable methods go to a thread."""
+    if not apps.is_installed("django.contrib.auth"):
+        return []
+    from django.contrib.auth.backends import BaseBackend
+
+    messages: list[CheckMessage] = []
+    for path, backend in _imported(settings.AUTHENTICATION_BACKENDS):
+        why = obstacle(backend)
+        # BaseBackend's call the method without the prefix; those that override them do not.
+        calls = [
+            f"{name}()"
+            for name in BACKEND_METHODS
+            if getattr(backend, name, None) is getattr(BaseBackend, name)
+        ]
+        if calls and why is not None and not why.marked:
+            messages.append(
+                Info(
+                    f"{_and(calls)} of the authentication backend {path!r} use a thread: {why}.",
+                    hint=_remedy(why.module, f"override {_and(calls)}"),
+                    obj=path,
+                    id="django_aio.I003",
+                )
+            )
+    return messages
+
+
+def check_receivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report the synchronous receivers of signals that go to a thread."""
+    receivers = [
+        receiver
+        for signal in _signals()
+        for lookup, reference, *_ in signal.receivers
+        if callable(receiver := _dereferenced(reference))
+    ]
+    return _by_module(receivers, "receiver", "make them coroutine functions", "django_aio.I004")
+
+
+def _signals() -> list[Signal]:
+    """The signals that imported modules define at their top level."""
+    found = {
+        id(value): value
+        for module in list(sys.modules.values())
+        for name, value in list(getattr(module, "__dict__", {}).items())
+        # Not isinstance(), which would evaluate Django's lazy objects.
+        if issubclass(type(value), Signal) and name not in NOT_IN_REQUESTS
+    }
+    return list(found.values())
+
+
+def _dereferenced(receiver: Any) -> Any:
+    return receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+
+
+def _by_module(
+    callables: Iterable[Callable[..., Any]], kind: str, otherwise: str, check: str
+) -> list[CheckMessage]:
+    """One message for each module that would have to be on the list."""
+    groups: dict[str, set[str]] = {}
+    for func in callables:
+        why = None if iscoroutinefunction(func) else obstacle(func)
+        if why is not None and not why.marked:
+            groups.setdefault(why.module, set()).add(name_of(func))
+    return [
+        Info(
+            f"{_count(names, kind)} to a thread: {Obstacle('', module, False)} "
+            f"({_some(sorted(names))}).",
+            hint=_remedy(module, otherwise),
+            obj=module,
+            id=check,
+        )
+        for module, names in sorted(groups.items())
+    ]
+
+
+def _count(names: set[str], kind: str) -> str:
+    return f"1 {kind} goes" if len(names) == 1 else f"{len(names)} {kind}s go"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES] + [f"and {more} more"] * (more > 0))
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _imported(paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """What the settings name. What cannot be imported is for Django to complain about."""
+    for path in paths:
+        try:
+            yield path, import_string(path)
+        except ImportError:
+            continue
+
+
+def _remedy(module: str, otherwise: str) -> str:
+    return (
+        f"If nothing in {module} blocks but Django's own calls, add it to AIO['COOPERATIVE']. "
+        f"Otherwise {otherwise}, or leave it: it works."
+    )
+
+
+CHECKS = tuple(map(when_asked, (check_middleware, check_views, check_backends, check_receivers)))

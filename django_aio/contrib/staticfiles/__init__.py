@@ -1,0 +1,1 @@
+"""The patches of `django.contrib.staticfiles`: static files of an ASGI development server."""

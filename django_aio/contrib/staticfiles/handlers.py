@@ -1,0 +1,38 @@
+"""`ASGIStaticFilesHandler`: a static file in one hand-over to a thread.
+
+Finding the file, looking at it, its first block, and a 304 or 404 in its place are one call in a
+thread of the loop's executor. The request runs in the bridge like any other, so nothing else goes
+to a thread, and none has a database connection. (Django documentation, "The staticfiles app".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.http import FileResponse
+
+from django_aio.core.handlers.files import DiskFile, in_some_thread, on_disk
+
+# The handler loads no middleware, which is where others learn that they run in the bridge.
+BRIDGED = True
+
+
+def get_response_async(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """`ASGIStaticFilesHandler.get_response_async`: the response, with its file read or named."""
+
+    @functools.wraps(upstream)
+    async def get_response_async(self: Any, request: Any) -> Any:
+        return await in_some_thread(_respond, self, request)
+
+    return get_response_async
+
+
+def _respond(handler: Any, request: Any) -> Any:
+    """Answer the request, in a thread. No middleware follows, so the file may be read at once."""
+    response = handler.get_response(request)
+    response._resource_closers.append(request.close)
+    if isinstance(response, FileResponse) and on_disk(response.file_to_stream):
+        response._aio_prepared = DiskFile(response, request)  # type: ignore[attr-defined]
+    return response

@@ -1,0 +1,36 @@
+"""Error handlers (`handler404` and its kin) run where the policy says.
+
+Django's `response_for_exception()` does everything; it is called inside the bridge, for coroutine
+middleware too. The handler that it looks up is run in a thread unless the policy trusts it on the
+loop, and may be a coroutine function. (Django documentation, "Customizing error views".)
+
+Called per request by the thread that answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.urls import get_resolver as upstream_get_resolver
+
+from django_aio.core.handlers.base import adapt_view
+
+
+def get_resolver(urlconf: Any = None) -> Any:
+    """Stands in for `django.urls.get_resolver` where error responses are made."""
+    return _ErrorHandlers(upstream_get_resolver(urlconf))
+
+
+class _ErrorHandlers:
+    """A resolver whose error handlers can be called from anywhere. Used for one response."""
+
+    def __init__(self, resolver: Any) -> None:
+        self._resolver = resolver
+
+    def resolve_error_handler(self, view_type: int) -> Callable[..., Any]:
+        """Return the handler for a status code, as a synchronous function."""
+        return adapt_view(self._resolver.resolve_error_handler(view_type), "error handler")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._resolver, name)

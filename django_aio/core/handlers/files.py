@@ -1,0 +1,146 @@
+"""The file of a FileResponse: read in a thread by large blocks, or sent by the server.
+
+A regular file on disk is looked at, read and closed in threads of the loop's executor, which serve
+all requests: none of it takes long, and none of it needs the database. One hand-over to a thread
+looks at the file and reads its first block, each further block takes one more; the last one closes
+the file. A file that is no longer than a block is one hand-over.
+
+Where the server offers `http.response.pathsend` and the response is the whole file, unchanged, the
+server gets its path. The answer to HEAD has no body, so nothing is read for it.
+
+(ASGI 3.0, extension "Path Send"; Django documentation, "FileResponse objects".)
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.core.files.base import File
+from django.http import FileResponse
+
+from django_aio.core.handlers.messages import Send
+from django_aio.http import Sender, close, send_body
+from django_aio.utils.asyncio import to_its_end
+
+T = TypeVar("T")
+
+# How much is read in one hand-over to a thread, in bytes. The cost of the hand-over is then small
+# beside that of the reading. Django sends it in messages of 64 KiB.
+BLOCK_SIZE = 2**18
+PATHSEND = "http.response.pathsend"
+
+
+def unwrapped(file: Any) -> Any:
+    """What Python opened for a file of Django's."""
+    while isinstance(file, File):
+        file = file.file
+    return file
+
+
+def in_memory(file: Any) -> bool:
+    """Whether reading the file cannot block."""
+    return type(unwrapped(file)) is io.BytesIO
+
+
+def on_disk(file: Any) -> bool:
+    """Whether it is a regular file, opened by Python itself: no pipe, socket or remote object."""
+    file = unwrapped(file)
+    if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)) or file.closed:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except OSError:  # a reader that has no descriptor
+        return False
+
+
+async def in_some_thread(func: Callable[..., T], *args: Any) -> T:
+    """Run `func` in any thread of the loop's executor, in the context of the caller.
+
+    A cancellation is raised when the thread is done: until then nobody else may close what it
+    reads. So `func` must not take long.
+    """
+    return await to_its_end(sync_to_async(func, thread_sensitive=False)(*args), _close_unsent)
+
+
+def _close_unsent(answer: object) -> None:
+    if isinstance(answer, FileResponse):
+        close(answer)
+
+
+class DiskFile:
+    """A response whose content is a file on disk. Made in a thread, then sent by one task."""
+
+    def __init__(self, response: Any, request: Any) -> None:
+        self._response = response
+        self._blocks = response._iterator
+        self._over = False  # read to its end, or not to be read, and closed
+        self._first = b""
+        is_head = request is not None and request.method == "HEAD"
+        self._path = None if is_head else path_to_send(response, request)
+        if is_head or self._path is not None:
+            self._close()
+        else:
+            self._first = self._read()
+
+    def _close(self) -> None:
+        self._over = True
+        close(self._response)
+
+    def _read(self) -> bytes:
+        """The next block. A short one is the last. In a thread."""
+        self._response.block_size = BLOCK_SIZE
+        block: bytes = next(self._blocks, b"")
+        if len(block) < BLOCK_SIZE:
+            self._close()
+        return block
+
+    async def _chunks(self) -> AsyncGenerator[bytes]:
+        block = self._first
+        while block:
+            yield block
+            block = b"" if self._over else await in_some_thread(self._read)
+
+    async def send(self, sender: Sender, send: Send) -> None:
+        """Send the response by Django's `sender`. Raises what `send` raises."""
+        path = self._path
+
+        async def send_path(message: Mapping[str, Any]) -> None:
+            is_body = message["type"] == "http.response.body"
+            await send({"type": PATHSEND, "path": path} if is_body else message)
+
+        try:
+            await send_body(sender, self._response, send_path if path else send, self._chunks())
+        finally:
+            if not self._over:
+                await in_some_thread(self._close)
+
+
+def path_to_send(response: Any, request: Any) -> str | None:
+    """The absolute path of a response's file, if the server can send it in its place.
+
+    It can if it offers to, and what is under that path is all that the response would send.
+    """
+    if PATHSEND not in (getattr(request, "scope", {}).get("extensions") or {}):
+        return None
+    file = unwrapped(response.file_to_stream)
+    if not isinstance(file.name, str) or not _is_whole(response) or file.tell():
+        return None
+    found = os.fstat(file.fileno())
+    try:
+        under_path = os.stat(file.name)
+    except OSError:  # deleted or renamed since it was opened
+        return None
+    if not os.path.samestat(found, under_path):
+        return None
+    sized = str(response.headers.get("Content-Length", found.st_size)) == str(found.st_size)
+    return os.path.abspath(file.name) if sized else None
+
+
+def _is_whole(response: Any) -> bool:
+    encoded = any(name in response.headers for name in ("Content-Encoding", "Content-Range"))
+    return response.status_code == 200 and not encoded

@@ -1,0 +1,42 @@
+"""`manage.py check`: the one command that also lists what is only information.
+
+Other commands check the project as well before they start, runserver at every reload. They would
+repeat each time what goes to a thread, which is no fault.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from django.core.checks import CheckMessage
+
+Check = Callable[..., list[CheckMessage]]
+
+_asked: ContextVar[bool] = ContextVar("django_aio_check_asked", default=False)
+
+
+def handle(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`Command.handle` of `check`: information is wanted."""
+
+    @functools.wraps(upstream)
+    def handle(self: Any, *app_labels: str, **options: Any) -> Any:
+        token = _asked.set(True)
+        try:
+            return upstream(self, *app_labels, **options)
+        finally:
+            _asked.reset(token)
+
+    return handle
+
+
+def when_asked(check: Check) -> Check:
+    """A system check that finds nothing unless `manage.py check` runs it."""
+
+    @functools.wraps(check)
+    def find(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+        return check(app_configs, **kwargs) if _asked.get() else []
+
+    return find

@@ -1,0 +1,1 @@
+"""What `django.core.servers` is for WSGI, for ASGI: the development server."""

@@ -1,0 +1,133 @@
+"""What a call of something would run, as far as can be seen from outside.
+
+The policy asks about each part: a function and what it wraps, by `functools.wraps` or in a closure;
+a method and its class; a class-based view, its handlers and their decorators; the bases of a class;
+the function of a partial and functions among its arguments. Nothing is called or evaluated.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ContextDecorator, suppress
+from types import FunctionType, MethodType
+from typing import Any
+
+MARK = "_aio_cooperative"
+# Which function was marked: `functools.wraps` copies the mark to a decorator that was not.
+MARKED = "_aio_marked"
+
+
+def own_mark(thing: Any) -> bool | None:
+    """The mark that was put on `thing` itself. A method has that of its class if it has none."""
+    if isinstance(thing, MethodType):
+        marks = map(own_mark, (thing.__func__, thing.__self__, type(thing.__self__)))
+        return next((mark for mark in marks if mark is not None), None)
+    attributes = getattr(thing, "__dict__", {})
+    if isinstance(thing, FunctionType) and attributes.get(MARKED) != id(thing):
+        return None
+    mark: bool | None = attributes.get(MARK)
+    return mark
+
+
+def modules(thing: Any, wraps: bool) -> Iterator[str]:
+    """The modules whose code `thing` itself is, as opposed to what is inside it."""
+    if isinstance(thing, FunctionType):
+        # What functools.wraps() or as_view() made carries the name of another module.
+        disguised = hasattr(thing, "__wrapped__") or view_class_of(thing) is not None
+        code = thing.__globals__.get("__name__") or module_of(thing)
+        names = [code] if disguised else [code, module_of(thing)]
+        # contextlib's decorators and the like: what they wrap is asked.
+        yield from (name for name in names if not (wraps and _is_standard(name)))
+    elif isinstance(thing, type):
+        yield thing.__module__
+    elif not wraps:
+        yield module_of(thing)
+
+
+def inside(thing: Any) -> Iterator[Any]:
+    """What a call of `thing` would run besides its own code."""
+    if isinstance(thing, functools.partial):
+        yield thing.func
+        yield from _functions([*thing.args, *thing.keywords.values()])
+    elif isinstance(thing, MethodType):
+        owner = thing.__self__
+        yield from _method(owner if isinstance(owner, type) else type(owner), _name(thing), thing)
+        yield owner
+    elif isinstance(thing, type):
+        # `object` is everyone's; a base of the standard library is no project's code.
+        yield from (base for base in thing.__bases__ if not _is_standard(base.__module__))
+    elif isinstance(thing, FunctionType):
+        yield from _inside_function(thing)
+    else:
+        # An object, functools.cache's included. Built-in functions have nothing inside.
+        wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
+        if wrapped is not None:
+            yield wrapped
+        if not _is_standard(type(thing).__module__):
+            yield type(thing)
+
+
+def _inside_function(func: FunctionType) -> Iterator[Any]:
+    wrapped = getattr(func, "__wrapped__", None)
+    if wrapped is not None:
+        yield wrapped
+    for cell in func.__closure__ or ():
+        with suppress(ValueError):  # not bound yet
+            content = cell.cell_contents
+            yield from _functions(content if type(content) in (list, tuple) else [content])
+    view_class = view_class_of(func)
+    if view_class is not None:
+        yield view_class
+        # Each may have decorators and a mark of its own, and any of them may be called.
+        actions = (getattr(func, "actions", None) or {}).values()  # REST framework's viewsets
+        for name in ("dispatch", *view_class.http_method_names, *actions):
+            if isinstance(method := getattr(view_class, name, None), FunctionType):
+                yield from _method(view_class, name, method)
+
+
+def view_class_of(func: Any) -> Any:
+    """The class whose `as_view()` made the function; REST framework calls it `cls`."""
+    found = getattr(func, "view_class", None) or getattr(func, "cls", None)
+    return found if hasattr(found, "http_method_names") else None
+
+
+def _functions(things: Iterable[Any]) -> Iterator[Any]:
+    kinds = (FunctionType, MethodType, functools.partial, ContextDecorator)
+    # Not isinstance(), which would evaluate Django's lazy objects.
+    return (thing for thing in things if issubclass(type(thing), kinds))
+
+
+def _method(cls: type, name: str, method: Any) -> Iterator[Any]:
+    """A method as a part of its own, unless the class that defines it is vouched for."""
+    func = getattr(method, "__func__", method)
+    definer = next((base for base in cls.__mro__ if name in vars(base)), cls)
+    if own_mark(definer) is not True or own_mark(func) is False:
+        yield func
+
+
+def name_of(func: Any) -> str:
+    """The dotted name of what a callable runs: for a view its class, for a partial its function."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    func = view_class_of(func) or func
+    if isinstance(func, MethodType) and not isinstance(func.__self__, type):
+        return f"{name_of(type(func.__self__))}.{_name(func)}"
+    if not hasattr(func, "__qualname__"):
+        func = type(func)
+    return f"{func.__module__}.{func.__qualname__}"
+
+
+def _name(method: MethodType) -> str:
+    return getattr(method, "__name__", "__call__")
+
+
+def module_of(thing: Any) -> str:
+    """The module that defines a function or class, or the class of an object."""
+    found = getattr(thing, "__module__", None) or type(thing).__module__
+    return str(found)
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names

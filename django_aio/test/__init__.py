@@ -1,0 +1,1 @@
+"""Django's test tools on the loop."""

@@ -1,0 +1,32 @@
+"""`SimpleTestCase` and its kin in coroutines.
+
+A test that may not use the database has methods of its connections replaced by ones that raise. An
+asynchronous test uses the same connections (R1), so its coroutines meet them too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django_aio.bridge import in_bridge
+from django_aio.db.backends.utils import CursorOpener
+
+
+def forbid(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`_DatabaseFailure.__call__`: in a coroutine, synchronous code gets the error it always gets.
+
+    Raises `SynchronousOnlyOperation` there, and `DatabaseOperationForbidden` everywhere else, as
+    for `async with connection.cursor()`.
+    """
+
+    @functools.wraps(upstream)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        in_coroutine = asyncio._get_running_loop() is not None and not in_bridge()
+        if in_coroutine and self.wrapped.__name__.endswith("cursor"):
+            return CursorOpener(functools.partial(upstream, self))
+        return upstream(self, *args, **kwargs)
+
+    return __call__

@@ -1,0 +1,26 @@
+"""`django.views.static.serve` on the loop: a thread looks at the directory and opens the file.
+
+The view is Django's own, so it runs on the loop, where asking the file system would stop everyone.
+Any thread of the loop's executor does it: the request's own, with its connection, is not needed.
+(Django documentation, "Serving files in development".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.core.handlers.files import in_some_thread
+
+
+def serve(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`serve()`: in a thread, if called on the loop. Same arguments, result and errors."""
+
+    @functools.wraps(upstream)
+    def serve(request: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+        view = functools.partial(upstream, request, path, *args, **kwargs)
+        return wait(in_some_thread(view)) if in_bridge() else view()
+
+    return serve

@@ -27,6 +27,16 @@ DRIVERS = {
     "django.contrib.gis.db.backends.postgis": ("PostGIS", ("psycopg", "psycopg2"), "postgresql"),
 }
 
+# Likewise for caches. pylibmc and other clients work in a thread.
+CACHE_CLIENTS = {
+    "django.core.cache.backends.redis.RedisCache": ("Redis", ("redis",), "redis"),
+    "django.core.cache.backends.memcached.PyMemcacheCache": (
+        "memcached",
+        ("pymemcache",),
+        "memcached",
+    ),
+}
+
 
 class DjangoAIOConfig(AppConfig):
     """Applies the patch series when the app registry loads."""
@@ -63,18 +73,23 @@ def refuse_unsupported_django() -> None:
 
 
 def refuse_missing_driver() -> None:
-    """Raise ImproperlyConfigured if a configured database has no driver installed."""
-    for alias, options in settings.DATABASES.items():
-        known = DRIVERS.get(options.get("ENGINE", ""))
-        if known is None:
-            continue
-        name, modules, extra = known
-        if not any(importlib.util.find_spec(module) for module in modules):
-            raise ImproperlyConfigured(
-                f"DATABASES[{alias!r}] is {name}, which django-aio reaches through {modules[0]}, "
-                f"and {modules[0]} is not installed. Install it with "
-                f"'pip install django-aio[{extra}]'."
-            )
+    """Raise ImproperlyConfigured if a configured database or cache has no driver installed."""
+    for setting, key, drivers in (
+        ("DATABASES", "ENGINE", DRIVERS),
+        ("CACHES", "BACKEND", CACHE_CLIENTS),
+    ):
+        for alias, options in getattr(settings, setting).items():
+            known = drivers.get(options.get(key, ""))
+            if known is not None:
+                _refuse_unless_installed(f"{setting}[{alias!r}]", *known)
+
+
+def _refuse_unless_installed(entry: str, name: str, modules: tuple[str, ...], extra: str) -> None:
+    if not any(importlib.util.find_spec(module) for module in modules):
+        raise ImproperlyConfigured(
+            f"{entry} is {name}, which django-aio reaches through {modules[0]}, and {modules[0]} "
+            f"is not installed. Install it with 'pip install django-aio[{extra}]'."
+        )
 
 
 def _dotted(version: tuple[int, int]) -> str:

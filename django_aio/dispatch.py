@@ -2,17 +2,22 @@
 
 Django's `Signal` does everything. Inside the bridge a synchronous receiver is called on the loop if
 the policy trusts it there, else in a thread that the sender waits for, with the sender's
-connection. Coroutine receivers are awaited, concurrently among themselves. (Django documentation,
-"Signals".)
+connection. Coroutine receivers are awaited, concurrently among themselves, each in a task of its
+own: in a transaction of the sender they join it, and a transaction that one of them opens is its
+own. (Django documentation, "Signals".)
+
+What is here is called by whoever sends a signal. Outside the bridge, and where no loop runs, it
+changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
+from django_aio.db.gates import innermost
 from django_aio.policy import in_thread, is_cooperative
 
 Receiver = Callable[..., Any]
@@ -54,3 +59,49 @@ def live_receivers(upstream: Callable[..., Any]) -> Callable[..., Any]:
         return synchronous, asynchronous
 
     return _live_receivers
+
+
+def run_parallel(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """`_run_parallel()`: receivers share the context, as Django 6.1 has it, but no transaction."""
+
+    @functools.wraps(upstream)
+    async def _run_parallel(*receivers: Coroutine[Any, Any, Any]) -> Any:
+        if len(receivers) > 1:
+            return await upstream(*map(_Apart, receivers))
+        return await upstream(*receivers)
+
+    return _run_parallel
+
+
+class _Apart:
+    """A receiver whose open transactions its siblings do not see. Awaited once, by one task.
+
+    The context knows which transaction a task is in, and here tasks share one context: a task would
+    join what another one opens, and be rolled back with it. Between two of its steps a task cannot
+    look, so each step begins with the receiver's own block in the context and takes it along.
+    """
+
+    def __init__(self, receiver: Coroutine[Any, Any, Any]) -> None:
+        self._receiver = receiver
+        self._block = innermost.get()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step, value = self._receiver.send, None
+        while True:
+            try:
+                awaited = self._step(step, value)
+            except StopIteration as end:
+                return end.value
+            try:
+                step, value = self._receiver.send, (yield awaited)
+            except BaseException as error:  # a cancellation, for the receiver to see
+                step, value = self._receiver.throw, error
+
+    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        shared = innermost.get()
+        innermost.set(self._block)
+        try:
+            return step(value)
+        finally:
+            self._block = innermost.get()
+            innermost.set(shared)

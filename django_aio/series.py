@@ -11,6 +11,7 @@ import importlib
 import threading
 
 import django
+from django.apps import apps
 
 from django_aio.patching import Patch, Status, add, rebind, replace, when_imported
 
@@ -26,8 +27,14 @@ STATIC = "django.contrib.staticfiles.handlers:ASGIStaticFilesHandler"
 RUNSERVER = "django.core.management.commands.runserver:Command"
 NATIVE = "django_aio.utils.asyncio:native"
 POLICY = "django_aio.policy:by_policy"
+BRIDGED = "django_aio.utils.coroutines:bridged"
+AUTH = "django.contrib.auth"
+FILES = "django.contrib.sessions.backends.file:SessionStore"
+FILE_CACHE = "django.core.cache.backends.filebased:FileBasedCache"
+FILE_CACHE_BY = "django_aio.core.cache.backends.filebased"
 PSYCOPG = ("psycopg",)
 AIOSQLITE = ("aiosqlite",)
+REDIS = ("redis",)
 
 # fmt: off
 _SERIES: tuple[Patch, ...] = (
@@ -96,13 +103,15 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{ASGI}.__call__", "django_aio.core.handlers.asgi:call", "the lifespan protocol is accepted"),
     # 8. What the default middleware and the views of django.contrib.auth call.
     rebind("django.dispatch.dispatcher:sync_to_async", NATIVE, "Signal.asend() calls receivers on the loop"),
-    rebind("django.contrib.sessions.backends.base:sync_to_async", NATIVE, "session engines"),
+    rebind("django.contrib.sessions.backends.base:sync_to_async", POLICY, "session engines run where the policy says"),
     rebind("django.contrib.sessions.backends.db:sync_to_async", NATIVE, "the database session engine saves on the loop"),
     # 9. Caches.
-    rebind("django.core.cache.backends.base:sync_to_async", POLICY, "cache backends without a socket work on the loop"),
-    add("django.core.cache.backends.memcached:BaseMemcachedCache._aio_cooperative", "django_aio.policy:BLOCKING", "memcached's clients block", on_import=True),
-    add("django.core.cache.backends.redis:RedisCache._aio_cooperative", "django_aio.policy:BLOCKING", "redis' client blocks", on_import=True),
-    add("django.core.cache.backends.filebased:FileBasedCache._aio_cooperative", "django_aio.policy:BLOCKING", "files block", on_import=True),
+    replace("django.core.cache:CacheHandler.create_connection", "django_aio.core.cache.backends.base:create_connection", "a cache knows its alias"),
+    replace("django.core.cache.backends.base:BaseCache.get_or_set", "django_aio.core.cache.backends.base:get_or_set", "one computation for many who wait"),
+    replace("django.core.cache.backends.base:BaseCache.aget_or_set", "django_aio.core.cache.backends.base:aget_or_set", "one computation for many who wait"),
+    rebind("django.core.cache.backends.base:sync_to_async", POLICY, "cache backends work on the loop, where the policy says"),
+    replace("django.core.cache.backends.memcached:BaseMemcachedCache._cache", "django_aio.core.cache.backends.memcached:cache_client", "pymemcache waits on the loop, other clients in a thread", on_import=True),
+    replace("django.core.cache.backends.redis:RedisCacheClient.get_client", "django_aio.core.cache.backends.redis:get_client", "commands wait on the loop", needs=REDIS, on_import=True),
     # 10. Commands: runserver serves ASGI, check lists what hops.
     replace(f"{RUNSERVER}.add_arguments", "django_aio.core.management.commands.runserver:add_arguments", "runserver --wsgi", on_import=True),
     replace(f"{RUNSERVER}.run", "django_aio.core.management.commands.runserver:run", "runserver stops its server in order", on_import=True),
@@ -123,6 +132,7 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.core.handlers.exception:sync_to_async", NATIVE, "coroutine middleware gets its error responses on the loop"),
     replace("django.middleware.csrf:_get_failure_view", "django_aio.middleware.csrf:get_failure_view", "CSRF_FAILURE_VIEW runs where the policy says", on_import=True),
     replace("django.dispatch.dispatcher:Signal._live_receivers", "django_aio.dispatch:live_receivers", "receivers run where the policy says"),
+    replace("django.dispatch.dispatcher:_run_parallel", "django_aio.dispatch:run_parallel", "receivers that run at the same time do not share a transaction", since=(6, 1)),
     rebind("django.utils.deprecation:sync_to_async", POLICY, "MiddlewareMixin's hooks run where the policy says"),
     rebind("django.contrib.auth.backends:sync_to_async", POLICY, "authentication backends run where the policy says", app="django.contrib.auth"),
     rebind("django.contrib.auth.decorators:sync_to_async", POLICY, "user_passes_test on the loop", app="django.contrib.auth"),
@@ -134,6 +144,35 @@ _SERIES: tuple[Patch, ...] = (
     add("django.core.signals:shutdown", "django_aio.core.signals:shutdown", "the server stops"),
     # 14. Tests.
     replace("django.test.testcases:_DatabaseFailure.__call__", "django_aio.test.testcases:forbid", "coroutines of tests without databases get Django's own errors", on_import=True),
+    # 15. Sessions and authentication.
+    replace("django.contrib.sessions.backends.base:SessionBase.__init__", "django_aio.contrib.sessions.backends.base:init", "session engines run where the policy says"),
+    replace("django.contrib.sessions.backends.base:SessionBase._aget_session", "django_aio.contrib.sessions.backends.base:aget_session", "tasks of one request load its session once"),
+    replace("django.contrib.sessions.backends.cached_db:SessionStore.aexists", BRIDGED, "the cache is asked on the loop", on_import=True),
+    *(replace(f"{FILES}.{name}", "django_aio.contrib.sessions.backends.file:in_thread", "files are read and written in a thread", on_import=True) for name in ("load", "create", "save", "exists", "delete", "clear_expired")),
+    *(replace(f"{FILES}.{name}", BRIDGED, "files are read and written in a thread", on_import=True) for name in ("aload", "acreate", "asave", "aexists", "adelete", "aclear_expired")),
+    rebind("django.contrib.auth:import_string", "django_aio.contrib.auth:import_backend", "authentication backends run where the policy says", on_import=True),
+    rebind("django.contrib.auth:sync_to_async", NATIVE, "the password of a user who does not exist is hashed by the executor", since=(6, 1), on_import=True),
+    replace("django.contrib.auth:aupdate_session_auth_hash", BRIDGED, "request.user may have to be looked up", on_import=True),
+    rebind("django.contrib.auth.hashers:import_string", "django_aio.contrib.auth.hashers:import_hasher", "passwords are hashed by the executor", on_import=True),
+    rebind("django.contrib.auth.hashers:sync_to_async", NATIVE, "acheck_password() hashes by the executor", since=(6, 0), on_import=True),
+    replace("django.contrib.auth.hashers:acheck_password", BRIDGED, "acheck_password() hashes by the executor, where it does not use a thread yet", on_import=True),
+    replace("django.contrib.auth.base_user:AbstractBaseUser.acheck_password", BRIDGED, "passwords are hashed by the executor, a hash that is renewed too", on_import=True),
+    replace("django.contrib.auth.models:UserManager._acreate_user", BRIDGED, "acreate_user() hashes by the executor", app=AUTH, on_import=True),
+    replace("django.contrib.auth.backends:ModelBackend.aauthenticate", BRIDGED, "the password of a user who does not exist is hashed by the executor", app=AUTH, on_import=True),
+    replace("django.contrib.auth.decorators:user_passes_test", "django_aio.contrib.auth.decorators:user_passes_test", "what a test answers is awaited", app=AUTH),
+    replace("django.contrib.auth.middleware:get_user", "django_aio.contrib.auth.middleware:get_user", "the user of a request is looked up once", app=AUTH, on_import=True),
+    replace("django.contrib.auth.middleware:auser", "django_aio.contrib.auth.middleware:auser", "the user of a request is looked up once", app=AUTH, on_import=True),
+    replace("django.contrib.auth.mixins:UserPassesTestMixin.dispatch", "django_aio.contrib.auth.mixins:dispatch_if_passed", "async def test_func()", app=AUTH, on_import=True),
+    replace("django.contrib.auth.mixins:PermissionRequiredMixin.dispatch", "django_aio.contrib.auth.mixins:dispatch_if_permitted", "async def has_permission()", app=AUTH, on_import=True),
+    replace("django.views.generic.base:View.setup", "django_aio.views.generic.base:setup", "mixins and decorators on views with asynchronous handlers", on_import=True),
+    # 16. Cache backends.
+    rebind("django.core.cache:import_string", "django_aio.core.cache.handler:import_backend", "cache backends run where the policy says"),
+    replace(f"{FILE_CACHE}._createdir", f"{FILE_CACHE_BY}:createdir", "the directory is made in a thread", on_import=True),
+    *(replace(f"{FILE_CACHE}.{name}", f"{FILE_CACHE_BY}:storing", "files are written in a thread", on_import=True) for name in ("set", "add")),
+    *(replace(f"{FILE_CACHE}.{name}", f"{FILE_CACHE_BY}:in_thread", "files are read and written in a thread", on_import=True) for name in ("get", "touch", "delete", "has_key", "clear")),
+    *(add(f"{FILE_CACHE}.{name}", f"{FILE_CACHE_BY}:{name}", "one hand-over to a thread for all keys", on_import=True) for name in ("get_many", "set_many", "delete_many", "incr", "incr_version")),
+    *(add(f"{FILE_CACHE}.a{name}", f"{FILE_CACHE_BY}:a{name}", "one hand-over to a thread for all keys", on_import=True) for name in ("get_many", "set_many", "delete_many", "incr", "incr_version")),
+    replace("django.utils.decorators:make_middleware_decorator", "django_aio.utils.decorators:make_middleware_decorator", "cache_page() on coroutine views"),
 )
 # fmt: on
 
@@ -173,7 +212,7 @@ def apply_all() -> None:
     """Apply every patch whose requirements are installed, for `python -m django_aio series`."""
     apply_series()
     for patch in SERIES:
-        if patch.on_import:
+        if patch.on_import and (not patch.app or apps.is_installed(patch.app)):
             importlib.import_module(patch.module)
     for module in dict.fromkeys(patch.module for patch in SERIES if is_backend(patch)):
         apply_backend(module)

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-SERVERS = {
-    "PostgreSQL": (os.environ.get("PGHOST", "127.0.0.1"), int(os.environ.get("PGPORT", "5432"))),
-    "MariaDB": ("127.0.0.1", 3306),
-    "Redis": ("127.0.0.1", 6379),
-    "memcached": ("127.0.0.1", 11211),
-}
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from servers import ADDRESSES, answers
+
 # What our tests talk to so far.
-USED = ("PostgreSQL",)
+USED = ("PostgreSQL", "Redis", "memcached")
 STATIC = (
     ("lint", ["ruff", "check", "."]),
     ("format", ["ruff", "format", "--check", "."]),
@@ -51,8 +49,8 @@ def main() -> int:
 
 def servers() -> list[str]:
     """The servers that answer. Says in one line which. Ends the run if one is required."""
-    found = [name for name, address in SERVERS.items() if answers(address)]
-    absent = [name for name in SERVERS if name not in found]
+    found = [name for name in ADDRESSES if answers(name)]
+    absent = [name for name in ADDRESSES if name not in found]
     print(f"Servers found: {', '.join(found) or 'none'}; not found: {', '.join(absent) or 'none'}.")
     needed = [name for name in USED if name in absent]
     if needed and os.environ.get("REQUIRE_SERVERS"):
@@ -60,15 +58,6 @@ def servers() -> list[str]:
     if needed:
         print(f"Tests that need {', '.join(needed)} are skipped.")
     return found
-
-
-def answers(address: tuple[str, int]) -> bool:
-    """Whether something listens there."""
-    try:
-        socket.create_connection(address, timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def static_checks() -> list[str]:

@@ -45,6 +45,9 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.sites",
+    "django.contrib.flatpages",
+    "django.contrib.redirects",
     "testapp",
     "django_aio",
 ]
@@ -74,5 +77,6 @@ TEMPLATES = [
         },
     }
 ]
+SITE_ID = 1
 USE_TZ = True
 AIO = {"COOPERATIVE": ["testapp.trusted"]}

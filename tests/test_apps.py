@@ -102,6 +102,28 @@ def test_a_missing_driver_is_refused(monkeypatch, installed, engine, name, drive
 
 
 @pytest.mark.parametrize(
+    ("backend", "name", "driver", "extra"),
+    [
+        ("redis.RedisCache", "Redis", "redis", "redis"),
+        ("memcached.PyMemcacheCache", "memcached", "pymemcache", "memcached"),
+    ],
+)
+def test_a_missing_cache_client_is_refused(monkeypatch, installed, backend, name, driver, extra):
+    entry = {"BACKEND": f"django.core.cache.backends.{backend}"}
+    monkeypatch.setattr(settings, "DATABASES", {})
+    monkeypatch.setattr(settings, "CACHES", {"other": entry})
+    installed()
+    with pytest.raises(ImproperlyConfigured) as caught:
+        refuse_missing_driver()
+    assert str(caught.value) == (
+        f"CACHES['other'] is {name}, which django-aio reaches through {driver}, and {driver} "
+        f"is not installed. Install it with 'pip install django-aio[{extra}]'."
+    )
+    installed(driver)
+    refuse_missing_driver()
+
+
+@pytest.mark.parametrize(
     ("engine", "driver"),
     [("django.db.backends.postgresql", "psycopg2"), ("django.db.backends.oracle", None)],
 )

@@ -9,6 +9,10 @@ from types import FunctionType, ModuleType
 import pytest
 from asgiref.local import Local
 from django.contrib.auth.backends import BaseBackend, ModelBackend
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.cache import BaseCache
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import INFO, WARNING, run_checks
 from django.core.management import call_command
 from django.dispatch import Signal
@@ -20,7 +24,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 from django.views import View
 
-from django_aio.checks import hops, listed
+from django_aio.checks import hops, listed, stores
 from django_aio.policy import blocking, cooperative
 
 HINT = "add it to AIO['COOPERATIVE']"
@@ -234,15 +238,29 @@ class OfModel(ModelBackend):
     pass
 
 
-@pytest.mark.parametrize(("backend", "reported"), [(Inherits, 1), (Overrides, 0), (OfModel, 0)])
-def test_backends(backend, reported):
+class AsksElsewhere(ModelBackend):
+    def authenticate(self, request, **credentials):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("backend", "calls"),
+    [
+        (Inherits, ["get_user() and aauthenticate()"]),
+        (Overrides, []),
+        (OfModel, []),
+        (AsksElsewhere, ["authenticate()"]),
+    ],
+)
+def test_backends(backend, calls):
     name = f"{__name__}.{backend.__name__}"
     with override_settings(AUTHENTICATION_BACKENDS=[name]):
         messages = hops.check_backends(None)
-    assert [message.obj for message in messages] == [name] * reported
-    for message in messages:
-        assert message.id == "django_aio.I003"
-        assert "aauthenticate() and aget_user() of the authentication backend" in message.msg
+    assert [(message.id, message.obj) for message in messages] == [
+        ("django_aio.I003", name) for _ in calls
+    ]
+    for message, named in zip(messages, calls, strict=True):
+        assert message.msg.startswith(f"{named} of the authentication backend")
 
 
 def test_receivers(monkeypatch):
@@ -259,6 +277,98 @@ def test_receivers(monkeypatch):
         ("django_aio.I004", "shop.receivers")
     ]
     assert "1 receiver goes to a thread" in messages[0].msg
+
+
+# Caches and sessions.
+
+
+class Cache(BaseCache):
+    def get(self, key, default=None, version=None):
+        return default
+
+
+class HalfAsynchronous(Cache):
+    async def aget(self, key, default=None, version=None):
+        return default
+
+    async def aset(self, key, value, *args, **kwargs):
+        return None
+
+
+@blocking
+class BlockingCache(Cache):
+    pass
+
+
+@cooperative
+class TrustedCache(Cache):
+    pass
+
+
+class SessionStore(SessionBase):
+    """This module is a session engine."""
+
+
+def cache_messages(*backends):
+    paths = (f"{each.__module__}.{each.__qualname__}" for each in backends)
+    caches = {f"cache{number}": {"BACKEND": path} for number, path in enumerate(paths)}
+    with override_settings(CACHES={"default": {"BACKEND": LOCMEM}, **caches}):
+        return stores.check_caches(None)
+
+
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+
+
+def test_a_cache_that_goes_to_a_thread_is_reported():
+    whole, half = cache_messages(Cache, HalfAsynchronous)
+    assert (whole.id, whole.level, whole.obj) == ("django_aio.I006", INFO, "CACHES['cache0']")
+    assert whole.msg == (
+        f"The cache 'cache0' ({__name__}.Cache) uses a thread for every call: {__name__} is not on "
+        "the list AIO['COOPERATIVE']."
+    )
+    assert HINT in whole.hint
+    assert "aget()" in whole.hint
+    assert "for every call but aget() and aset(): " in half.msg
+
+
+@pytest.mark.parametrize("backend", [BlockingCache, TrustedCache, LocMemCache, FileBasedCache])
+def test_other_caches_are_not_reported(backend):
+    assert cache_messages(backend) == []
+
+
+def test_a_cache_on_the_list_is_not_reported():
+    with override_settings(AIO={"COOPERATIVE": [__name__]}):
+        assert cache_messages(Cache) == []
+
+
+@pytest.mark.parametrize("path", ["nowhere.Cache", f"{__name__}.view", ""])
+def test_what_is_no_cache_class_is_left_to_django(path):
+    with override_settings(CACHES={"default": {"BACKEND": path}}):
+        assert stores.check_caches(None) == []
+
+
+def test_a_session_engine_that_goes_to_a_thread_is_reported():
+    with override_settings(SESSION_ENGINE=__name__):
+        (message,) = stores.check_session_engine(None)
+    assert (message.id, message.level, message.obj) == ("django_aio.I007", INFO, "SESSION_ENGINE")
+    assert message.msg == (
+        f"The session engine '{__name__}' uses a thread to load, save and delete a session: "
+        f"{__name__} is not on the list AIO['COOPERATIVE']."
+    )
+    assert HINT in message.hint
+
+
+@pytest.mark.parametrize("name", ["db", "cache", "cached_db", "file", "signed_cookies"])
+def test_djangos_session_engines_are_not_reported(name):
+    with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{name}"):
+        assert stores.check_session_engine(None) == []
+
+
+def test_a_session_engine_on_the_list_or_nowhere_is_not_reported():
+    with override_settings(SESSION_ENGINE=__name__, AIO={"COOPERATIVE": [__name__]}):
+        assert stores.check_session_engine(None) == []
+    with override_settings(SESSION_ENGINE="nowhere"):
+        assert stores.check_session_engine(None) == []
 
 
 # The list.
@@ -328,8 +438,12 @@ def test_only_modules_on_the_list_are_inspected(module):
 
 
 def test_the_command_lists_what_hops(capsys):
-    call_command("check", tags=["async_support"])
+    entry = {"BACKEND": f"{__name__}.Cache"}
+    with override_settings(SESSION_ENGINE=__name__, CACHES={"default": entry}):
+        call_command("check", tags=["async_support"])
     err = capsys.readouterr().err
+    assert "CACHES['default']: (django_aio.I006)" in err
+    assert "SESSION_ENGINE: (django_aio.I007)" in err
     assert "testapp.views: (django_aio.I002) 2 views go to a thread" in err
     assert "testapp.trusted" not in err
 

@@ -4,6 +4,7 @@
 - `django_aio.I002`: views, grouped by the module that is not on the list.
 - `django_aio.I003`: an authentication backend.
 - `django_aio.I004`: signal receivers, grouped likewise.
+- `django_aio.I006` and `I007`: caches and the session engine (`stores.py`).
 
 Only `manage.py check` reports them: other commands check the project too, and it is no fault.
 What is marked `@blocking` is not reported: it was meant. Views of URLconfs that a middleware sets,
@@ -25,10 +26,12 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Info
 from django.dispatch import Signal
 from django.urls import get_resolver
-from django.utils.module_loading import import_string
 
+from django_aio.checks import stores
+from django_aio.checks.texts import imported, joined, remedy
 from django_aio.core.handlers.base import is_mixed_in
 from django_aio.core.management.commands.check import when_asked
+from django_aio.elsewhere import blocking_methods
 from django_aio.parts import name_of
 from django_aio.policy import Obstacle, is_cooperative, obstacle
 
@@ -46,11 +49,11 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         Info(
             f"The middleware {path!r} costs every request a thread for {what}: {why}.",
-            hint=_remedy(why.module, "make it a coroutine middleware (async_capable)"),
+            hint=remedy(why.module, "make it a coroutine middleware (async_capable)"),
             obj=path,
             id="django_aio.I001",
         )
-        for path, factory in _imported(settings.MIDDLEWARE)
+        for path, factory in imported(settings.MIDDLEWARE)
         if (why := obstacle(factory)) and not why.marked
         if (what := _what_hops(factory))
     ]
@@ -68,7 +71,7 @@ def _what_hops(factory: Any) -> str:
         if (hook := getattr(factory, name, None)) and not iscoroutinefunction(hook)
         if not is_cooperative(MethodType(hook, factory))
     ]
-    return _and(names)
+    return joined(names)
 
 
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -96,34 +99,37 @@ def _error_handlers(resolver: Any) -> Iterator[Callable[..., Any]]:
         HTTPStatus.INTERNAL_SERVER_ERROR,
     ):
         yield resolver.resolve_error_handler(int(status))
-    yield from (view for _, view in _imported([settings.CSRF_FAILURE_VIEW]))
+    yield from (view for _, view in imported([settings.CSRF_FAILURE_VIEW]))
 
 
 def check_backends(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Report the authentication backends whose awaitable methods go to a thread."""
+    """Report the authentication backends of which something goes to a thread."""
     if not apps.is_installed("django.contrib.auth"):
         return []
+    return [
+        Info(
+            f"{joined(calls)} of the authentication backend {path!r} use a thread: {why}.",
+            hint=remedy(why.module, "make it coroutine functions"),
+            obj=path,
+            id="django_aio.I003",
+        )
+        for path, backend in imported(settings.AUTHENTICATION_BACKENDS)
+        if isinstance(backend, type) and (why := obstacle(backend)) and not why.marked
+        if (calls := _blocking_calls(backend))
+    ]
+
+
+def _blocking_calls(backend: type) -> list[str]:
     from django.contrib.auth.backends import BaseBackend
 
-    messages: list[CheckMessage] = []
-    for path, backend in _imported(settings.AUTHENTICATION_BACKENDS):
-        why = obstacle(backend)
-        # BaseBackend's call the method without the prefix; those that override them do not.
-        calls = [
-            f"{name}()"
-            for name in BACKEND_METHODS
-            if getattr(backend, name, None) is getattr(BaseBackend, name)
-        ]
-        if calls and why is not None and not why.marked:
-            messages.append(
-                Info(
-                    f"{_and(calls)} of the authentication backend {path!r} use a thread: {why}.",
-                    hint=_remedy(why.module, f"override {_and(calls)}"),
-                    obj=path,
-                    id="django_aio.I003",
-                )
-            )
-    return messages
+    names = sorted(name for name in blocking_methods(backend) if not name.startswith("_"))
+    # BaseBackend's call the method without the prefix; those that override them do not.
+    awaitable = [
+        name
+        for name in BACKEND_METHODS
+        if getattr(backend, name, None) is getattr(BaseBackend, name) and name[1:] not in names
+    ]
+    return [f"{name}()" for name in dict.fromkeys(names + awaitable)]
 
 
 def check_receivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -166,7 +172,7 @@ def _by_module(
         Info(
             f"{_count(names, kind)} to a thread: {Obstacle('', module, False)} "
             f"({_some(sorted(names))}).",
-            hint=_remedy(module, otherwise),
+            hint=remedy(module, otherwise),
             obj=module,
             id=check,
         )
@@ -183,24 +189,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES] + [f"and {more} more"] * (more > 0))
 
 
-def _and(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _imported(paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """What the settings name. What cannot be imported is for Django to complain about."""
-    for path in paths:
-        try:
-            yield path, import_string(path)
-        except ImportError:
-            continue
-
-
-def _remedy(module: str, otherwise: str) -> str:
-    return (
-        f"If nothing in {module} blocks but Django's own calls, add it to AIO['COOPERATIVE']. "
-        f"Otherwise {otherwise}, or leave it: it works."
-    )
-
-
-CHECKS = tuple(map(when_asked, (check_middleware, check_views, check_backends, check_receivers)))
+CHECKS = (
+    *map(when_asked, (check_middleware, check_views, check_backends, check_receivers)),
+    *stores.CHECKS,
+)

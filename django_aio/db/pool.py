@@ -47,7 +47,7 @@ class Store:
         # Logical connections of ended chains, with the physical one open and without.
         self.idle: dict[str, list[Any]] = {}
         self.spare: dict[str, list[Any]] = {}
-        self.pools: dict[str, Pool] = {}
+        self.pools: dict[Any, Pool] = {}
         self.ending: set[asyncio.Future[Any]] = set()  # threads that are closing a connection
         self._guard: AsyncGenerator[None] | None = None
 
@@ -180,7 +180,7 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
 # R4: a pooled connection is leased for one statement, from the opening of a cursor to its closing.
 
 # Who may have a cursor for so short a time: its statements leave no state in the session.
-STATELESS = "django.db.models.sql.compiler"
+STATELESS = ("django.db.models.sql.compiler", "django.core.cache.backends.db")
 
 # What the backends do for themselves, such as savepoints, and questions about the server while they
 # connect. Their cursors, which are not all closed, neither begin a lease nor end one.
@@ -190,8 +190,9 @@ NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
 def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
     """Open a cursor for code of the module `caller`, leasing a connection if need be.
 
-    The ORM's cursors give a lease back when they are closed. Anyone else may have set a role, a
-    search path, an advisory lock: then the connection stays with the chain to its end.
+    Cursors of the ORM and of the database cache give a lease back when they are closed. Anyone else
+    may have set a role, a search path, an advisory lock: then the connection stays with the chain
+    to its end.
     """
     state = wrapper.aio
     if caller.startswith(NEUTRAL):
@@ -201,7 +202,7 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     if not state.shared:
         if wrapper.connection is None:
             state.pinned = False
-        if caller != STATELESS:
+        if caller not in STATELESS:
             state.pinned = True
             return upstream(wrapper)
     begin_lease(wrapper)

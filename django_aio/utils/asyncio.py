@@ -15,7 +15,9 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from django_aio.bridge import in_bridge, run
+from asgiref.sync import sync_to_async
+
+from django_aio.bridge import in_bridge, run, wait
 
 T = TypeVar("T")
 
@@ -58,3 +60,14 @@ async def to_its_end(
         if not doing.cancelled() and doing.exception() is None and unused is not None:
             unused(doing.result())
         raise
+
+
+def hop(func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call what blocks in a thread of the loop's default executor, from inside the bridge.
+
+    The thread is a guest: what it does in the database it does on the caller's connection, in the
+    caller's transaction, and leaves no connection behind. It cannot be interrupted, so a cancelled
+    caller waits for its end. Returns what `func` returns and raises what it raises.
+    """
+    crossing = sync_to_async(func, thread_sensitive=False)
+    return wait(to_its_end(crossing(*args, **kwargs)))

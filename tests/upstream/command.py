@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 from pathlib import Path
 
 import django
+from servers import answers
 
 from upstream import exclusions, page, plan, sdist
 from upstream.summary import Run, labels_of, print_failures
 
 MODES = ("stock", "plain", "native")
-SERVERS = {"memcached": 11211, "Redis": 6379}
+SERVERS = ("memcached", "Redis")
 # Fewer labels than this are not worth a second process.
 FEW = 4
 
@@ -104,16 +104,8 @@ def _job(
     results = folder / f"{engine.split('.')[-1]}-{lane}.jsonl"
     # The `asgi` suite asserts that receivers and views which nobody has listed run in threads.
     listed = [module for module in [*every, plan.GIS] if module != "asgi"]
-    servers = [name for name, port in SERVERS.items() if _answers(port)]
+    servers = [name for name in SERVERS if answers(name)]
     return plan.Job(mode, engine, lane, labels, servers, str(suite), str(results), listed)
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def _read(lanes: list[list[plan.Job]]) -> Run:

@@ -1,0 +1,26 @@
+"""`django.contrib.auth`: authentication backends run where the policy says.
+
+`authenticate()`, `login()`, `get_user()` and the permissions call the backends that the settings
+name. In bridged code (a synchronous view on the loop, `request.user`) the methods of one that the
+policy does not trust hop to a thread. Its class keeps its name and its bases, and `user.backend` is
+the path in the settings, as ever. (Django documentation, "Customizing authentication in Django".)
+
+Called wherever a backend is loaded, in any thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import module_loading
+
+from django_aio.bridge import in_bridge
+from django_aio.elsewhere import elsewhere
+
+
+def import_backend(path: str) -> Any:
+    """Stands in for `import_string` where a backend is loaded. Raises ImportError likewise."""
+    backend = module_loading.import_string(path)
+    if in_bridge() and isinstance(backend, type):
+        return elsewhere(backend, "authentication backend")
+    return backend

@@ -1,0 +1,70 @@
+"""Session engines: a third party's hops, and tasks of one request load a session once.
+
+A session is loaded when it is first used, as without us: a session cookie alone costs nothing. The
+engines of Django run on the loop. Those that the policy does not trust do their input and output in
+a thread, if bridged code made the session: that is what `SessionMiddleware` does.
+
+A session belongs to one request, whose tasks and threads take turns as far as this module sees to
+it: they load it once. (Django documentation, "How to use sessions".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django_aio.bridge import in_bridge
+from django_aio.elsewhere import elsewhere
+
+# What reaches the store. Whatever else an engine overrides is called from these.
+ENTRIES = (
+    "load",
+    "save",
+    "create",
+    "delete",
+    "exists",
+    "flush",
+    "cycle_key",
+    "clear_expired",
+)
+
+# Where a session keeps the lock of those that load it.
+LOCK = "_aio_loading"
+
+
+def init(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`SessionBase.__init__`: the session of an engine that may block becomes one that hops."""
+
+    @functools.wraps(upstream)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        upstream(self, *args, **kwargs)
+        if in_bridge():
+            cls = elsewhere(type(self), "session engine", ENTRIES)
+            if cls is not type(self):
+                self.__class__ = cls
+
+    return __init__
+
+
+def aget_session(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`SessionBase._aget_session`: tasks that need the session at the same time load it once.
+
+    Else the last one to have loaded it would throw away what the others have written meanwhile.
+    """
+
+    @functools.wraps(upstream)
+    async def _aget_session(self: Any, no_load: bool = False) -> Any:
+        if no_load or self.session_key is None or hasattr(self, "_session_cache"):
+            return await upstream(self, no_load)
+        # No await between the look and the setting: the session's tasks are of one loop.
+        lock = self.__dict__.setdefault(LOCK, asyncio.Lock())
+        try:
+            async with lock:
+                return await upstream(self, no_load)
+        finally:
+            if hasattr(self, "_session_cache"):  # else the next one tries, one at a time still
+                self.__dict__.pop(LOCK, None)
+
+    return _aget_session

@@ -1,0 +1,1 @@
+"""What each of Django's cache backends does on the event loop."""

@@ -1,0 +1,140 @@
+"""`get_or_set()` and `aget_or_set()`: one computation for many who wait for the same key.
+
+Where a value is missing and a task of this loop is computing it already, others wait for that, then
+read what was stored: each has a copy of its own, as ever. If nothing could be stored, they compute
+it themselves. An error of the computation is raised in all of them; if its task is cancelled, one
+of the others takes over. `default` may be a coroutine function.
+
+Nobody waits who could be waited for: a computation that asks for another key computes it itself if
+need be, and so does a task inside a transaction, which may hold what the computation needs.
+(Django documentation, "The low-level cache API".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.db import connections
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.utils.coroutines import bridged
+
+Flights = dict[tuple[Any, str], asyncio.Future[None]]
+
+# Who computes what, on each loop. An entry belongs to the task that computes.
+_flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flights] = (
+    weakref.WeakKeyDictionary()
+)
+_computing: ContextVar[bool] = ContextVar("_computing", default=False)
+
+
+def create_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`CacheHandler.create_connection`: each context has its own cache object; the alias is one."""
+
+    @functools.wraps(upstream)
+    def create_connection(self: Any, alias: str) -> Any:
+        cache = upstream(self, alias)
+        cache._aio_alias = alias
+        return cache
+
+    return create_connection
+
+
+def get_or_set(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`BaseCache.get_or_set`: in the bridge, one computation for many."""
+
+    @functools.wraps(upstream)
+    def get_or_set(
+        self: Any, key: str, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> Any:
+        if not in_bridge():
+            return upstream(self, key, default, timeout=timeout, version=version)
+        return wait(BaseCache.aget_or_set(self, key, default, timeout, version))
+
+    return get_or_set
+
+
+def aget_or_set(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`BaseCache.aget_or_set`: one computation for many."""
+    in_bridge_throughout = bridged(upstream)
+
+    @functools.wraps(upstream)
+    async def aget_or_set(
+        self: Any,
+        key: str,
+        default: Any,
+        timeout: Any = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - upstream's, of the entry
+        version: Any = None,
+    ) -> Any:
+        if type(self).get_or_set is not BaseCache.get_or_set:
+            return await upstream(self, key, default, timeout=timeout, version=version)
+        store = functools.partial(in_bridge_throughout, self, key, timeout=timeout, version=version)
+        flights = _flights.setdefault(asyncio.get_running_loop(), {})
+        name = (getattr(self, "_aio_alias", None) or id(self), self.make_key(key, version))
+        waited = False
+        while True:
+            value = await self.aget(key, self._missing_key, version=version)
+            if value is not self._missing_key:
+                return value
+            flight = flights.get(name)
+            if waited or (flight is not None and _must_not_wait()):
+                return await _computed(store, default)
+            if flight is None:
+                return await _lead(flights, name, store, default)
+            waited = await _landed(flight)
+
+    return aget_or_set
+
+
+async def _landed(flight: asyncio.Future[None]) -> bool:
+    """Wait for a computation. Return whether it came to its end. Raises what it raised."""
+    await asyncio.wait([flight])
+    if flight.cancelled():
+        return False
+    flight.result()
+    return True
+
+
+async def _lead(flights: Flights, name: Any, store: Callable[..., Any], default: Any) -> Any:
+    """Compute and store a value, for all who want it meanwhile."""
+    flight = flights[name] = asyncio.get_running_loop().create_future()
+    token = _computing.set(True)
+    try:
+        value = await _computed(store, default)
+    except Exception as error:
+        flight.set_exception(error)
+        flight.exception()  # perhaps nobody waits for it
+        raise
+    else:
+        flight.set_result(None)
+        return value
+    finally:
+        _computing.reset(token)
+        del flights[name]
+        flight.cancel()  # unless it has ended
+
+
+async def _computed(store: Callable[..., Any], default: Any) -> Any:
+    """Have Django look once more, compute the value and store it.
+
+    The first look may have been before another task had stored it.
+    """
+
+    def compute() -> Any:
+        value = default() if callable(default) else default
+        return wait(value) if inspect.isawaitable(value) else value
+
+    return await store(default=compute)
+
+
+def _must_not_wait() -> bool:
+    if _computing.get():
+        return True
+    return any(wrapper.in_atomic_block for wrapper in connections.all(initialized_only=True))

@@ -1,0 +1,95 @@
+"""File-based caching: the files are read and written in a thread.
+
+Inside the bridge each operation is one hand-over to a thread of the loop's executor, with all that
+it does in the file system, for many keys too; each `a`-prefixed method likewise. Values are pickled
+there as well; a queryset is evaluated before, on the loop. One that is hidden inside another value
+is evaluated by the thread, in the caller's transaction if there is one.
+
+A thread cannot be interrupted: a cancelled task waits until a file that it writes is whole. Outside
+the bridge nothing is different. (Django documentation, "Filesystem caching".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache.backends.base import BaseCache
+
+from django_aio.bridge import in_bridge
+from django_aio.core.cache.backends.values import evaluate
+from django_aio.policy import by_policy
+from django_aio.utils.asyncio import hop
+
+# Directories that this process has made. A set() makes its own again, in the thread. Any thread of
+# a loop may add one: what is added twice is there once.
+_made: set[str] = set()
+
+
+def in_thread(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the cache: in a thread, if called inside the bridge."""
+
+    @functools.wraps(upstream)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return hop(upstream, *args, **kwargs) if in_bridge() else upstream(*args, **kwargs)
+
+    return call
+
+
+def storing(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the cache that stores one value: likewise."""
+    hopping = in_thread(upstream)
+
+    @functools.wraps(upstream)
+    def call(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        evaluate(value)
+        return hopping(self, key, value, *args, **kwargs)
+
+    return call
+
+
+def createdir(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`FileBasedCache._createdir`: each request makes a cache object, few need the directory."""
+
+    @functools.wraps(upstream)
+    def _createdir(self: Any) -> None:
+        if not in_bridge():
+            upstream(self)
+        elif self._dir not in _made:
+            hop(upstream, self)
+            _made.add(self._dir)
+
+    return _createdir
+
+
+def _twin(name: str) -> Callable[..., Any]:
+    """An awaitable form that is the whole synchronous method, not a hand-over for each key."""
+
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await by_policy(getattr(self, name))(*args, **kwargs)
+
+    call.__name__ = f"a{name}"
+    call.__doc__ = f"`{name}()` as a whole, in one hand-over."
+    return call
+
+
+_set_many = in_thread(BaseCache.set_many)
+
+
+def set_many(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+    """`FileBasedCache.set_many`: all values in one hand-over."""
+    evaluate(data)
+    return _set_many(self, data, *args, **kwargs)
+
+
+# What Django composes of several operations.
+get_many = in_thread(BaseCache.get_many)
+delete_many = in_thread(BaseCache.delete_many)
+incr = in_thread(BaseCache.incr)
+incr_version = in_thread(BaseCache.incr_version)
+aget_many = _twin("get_many")
+aset_many = _twin("set_many")
+adelete_many = _twin("delete_many")
+aincr = _twin("incr")
+aincr_version = _twin("incr_version")

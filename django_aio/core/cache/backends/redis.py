@@ -1,0 +1,191 @@
+"""Redis: Django's cache client, on connections of redis.asyncio.
+
+In the bridge `RedisCacheClient.get_client()` returns a `CooperativeRedis`: redis-py's synchronous
+client, whose every wait lets the loop go on. The pool and its connections are redis.asyncio's, made
+from the same URL and options, one pool for each loop and server. Its commands take two ways:
+
+- What the cache sends for one key or many at once goes over one connection that all tasks of the
+  loop share, in pipelines (`shared.py`): a command that waits for nothing needs no connection of
+  its own.
+- Everything else (transactions, scripts, blocking commands, Pub/Sub) has a connection from the pool
+  for as long as redis-py wants it.
+
+A pool class, parser or client that is not redis-py's own has no asynchronous form: its commands run
+in a thread. Outside the bridge nothing is different. (Django documentation, "Redis";
+redis-py documentation, "Asyncio Examples".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import redis.asyncio
+from asgiref.sync import iscoroutinefunction
+from redis.asyncio.retry import Retry
+
+from django_aio.bridge import in_bridge, run, wait
+from django_aio.core.cache.backends.shared import SharedConnection
+from django_aio.db.pool import store
+from django_aio.utils.asyncio import hop
+
+# They take no time on the server and leave nothing on the connection.
+SHARED = {"GET", "SET", "MGET", "MSET", "DEL", "EXISTS", "EXPIRE", "PERSIST", "INCRBY", "DECRBY"}
+
+POOLS: dict[Any, Any] = {
+    redis.ConnectionPool: redis.asyncio.ConnectionPool,
+    redis.BlockingConnectionPool: redis.asyncio.BlockingConnectionPool,
+}
+
+# What redis-py makes anew for each client, and what does not make another connection.
+_ALIKE = {"driver_info", "lib_name", "lib_version"}
+
+
+def get_client(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`RedisCacheClient.get_client`: in the bridge, a client that waits on the loop."""
+
+    @functools.wraps(upstream)
+    def get_client(self: Any, key: Any = None, *, write: bool = False) -> Any:
+        if not in_bridge():
+            return upstream(self, key, write=write)
+        if not _has_twin(self):
+            return _in_thread(upstream(self, key, write=write))
+        return _client(self, self._servers[self._get_connection_pool_index(write)])
+
+    return get_client
+
+
+def _has_twin(cache_client: Any) -> bool:
+    """Whether everything that the settings chose has an asynchronous form."""
+    return (
+        cache_client._client is redis.Redis
+        and cache_client._pool_class in POOLS
+        and cache_client._pool_options["parser_class"] is redis.connection.DefaultParser
+    )
+
+
+def _client(cache_client: Any, url: str) -> CooperativeRedis:
+    """The client of the running loop for one server and one set of options."""
+    keys = cache_client.__dict__.setdefault("_aio_keys", {})
+    key = keys.get(url)
+    if key is None:
+        key = keys[url] = _key(cache_client, url)
+    pools = store().pools
+    client = pools.get(key)
+    if client is None:
+        client = pools[key] = _new_client(cache_client, url)
+    return client  # type: ignore[return-value]
+
+
+def _key(cache_client: Any, url: str) -> tuple[Any, ...]:
+    """What tells two configurations apart: another instance of the cache has the same."""
+    options = cache_client._pool_options.items()
+    return (
+        url,
+        cache_client._pool_class,
+        *sorted((name, repr(value)) for name, value in options if name not in _ALIKE),
+    )
+
+
+def _new_client(cache_client: Any, url: str) -> CooperativeRedis:
+    options = {**cache_client._pool_options}
+    del options["parser_class"]
+    retry = options.get("retry")
+    if isinstance(retry, redis.retry.Retry):
+        options["retry"] = Retry(retry._backoff, retry._retries)
+    pool = POOLS[cache_client._pool_class].from_url(url, **options)
+    found = store()
+    if not found.watched:
+        wait(found.watch())
+    return CooperativeRedis(pool)
+
+
+class CooperativeRedis(redis.Redis):
+    """redis-py's client, called in the bridge: every wait lets the loop go on.
+
+    Belongs to one loop, whose tasks share it.
+    """
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
+        super().__init__(connection_pool=_Pool(pool))  # type: ignore[arg-type]
+        self._pool = pool
+        self._shared = SharedConnection(pool.make_connection())  # type: ignore[no-untyped-call]
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return its answer. Raises what redis-py does."""
+        if args[0] not in SHARED:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        answer = wait(self._shared.ask(args))
+        options.pop("keys", None)  # for redis-py's client-side cache
+        callback: Any = self.response_callbacks.get(args[0])  # type: ignore[no-untyped-call]
+        return answer if callback is None else callback(answer, **options)
+
+    async def aclose(self) -> None:
+        """Close all connections, for `Store.close()`."""
+        await self._shared.aclose()
+        await self._pool.disconnect()
+
+
+class _Twin:
+    """The synchronous face of an object of redis.asyncio: its coroutines are waited for."""
+
+    def __init__(self, twin: Any) -> None:
+        self.twin = twin
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.twin, name)
+        if not iscoroutinefunction(value):
+            return value
+        return functools.partial(_call, value)
+
+
+def _call(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return wait(func(*args, **kwargs))
+
+
+class _Pool(_Twin):
+    """A pool, as redis-py's synchronous client sees it."""
+
+    cache = None  # redis.asyncio has no client-side cache
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> _Connection:
+        """A connection that nobody else has. Raises what the pool does."""
+        return _Connection(wait(self.twin.get_connection(*args, **kwargs)))
+
+    def release(self, connection: _Connection) -> None:
+        """Take it back."""
+        wait(self.twin.release(connection.twin))
+
+
+class _Connection(_Twin):
+    """A connection, likewise."""
+
+    @property
+    def retry(self) -> _Retry:
+        """What the settings say about trying again."""
+        return _Retry(self.twin.retry)
+
+
+class _Retry(_Twin):
+    """A retry policy, whose pauses are the loop's."""
+
+    def call_with_retry(self, do: Any, fail: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call `do()` as often as the policy allows, and `fail()` between."""
+        do, fail = functools.partial(run, do), functools.partial(run, fail)
+        return wait(self.twin.call_with_retry(do, fail, *args, **kwargs))
+
+
+def _in_thread(client: Any) -> Any:
+    """A synchronous client whose commands run in a thread while the bridge waits."""
+    execute_command, pipeline = client.execute_command, client.pipeline
+
+    def pipeline_in_thread(*args: Any, **kwargs: Any) -> Any:
+        queued = pipeline(*args, **kwargs)
+        queued.execute = functools.partial(hop, queued.execute)
+        return queued
+
+    client.execute_command = functools.partial(hop, execute_command)
+    client.pipeline = pipeline_in_thread
+    return client

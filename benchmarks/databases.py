@@ -35,6 +35,11 @@ def prepared(engine: str, *, keep: bool) -> Iterator[dict[str, str]]:
         yield environ
 
 
+def made(engine: str) -> contextlib.AbstractContextManager[str]:
+    """Have an empty database for the length of a block. Yields its name, for SQLite its path."""
+    return (_sqlite if engine == "sqlite" else _postgresql)(False)
+
+
 def _manage(environ: dict[str, str], *arguments: str) -> None:
     """Run a management command of the site, with Django as it is."""
     command = [sys.executable, str(SITE / "manage.py"), *arguments]

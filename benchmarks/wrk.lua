@@ -8,3 +8,17 @@ done = function(summary, latency, requests)
     errors.status, errors.connect + errors.read + errors.write + errors.timeout
   ))
 end
+
+-- An argument is a form to post. A %d in it stands for 0 to 99 in turn. Only then is Lua called for
+-- each request.
+init = function(args)
+  local form, number = args[1], 0
+  if form then
+    wrk.method = "POST"
+    wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
+    request = function()
+      number = (number + 1) % 100
+      return wrk.format(nil, nil, nil, (form:gsub("%%d", number)))
+    end
+  end
+end

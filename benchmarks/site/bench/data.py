@@ -32,3 +32,8 @@ ADDED_MESSAGE = "This fortune was added while you waited."
 def random_key() -> int:
     """The primary key of some row of World."""
     return random.randint(1, WORLDS)
+
+
+# Who can log in: user0, user1, ... Several, so that logins do not wait for each other's row.
+USERS = 100
+PASSWORD = "benchmark"

@@ -1,7 +1,8 @@
-"""The same five pages as synchronous views: what a WSGI project would write."""
+"""The same pages as synchronous views: what a WSGI project would write."""
 
 from __future__ import annotations
 
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 
@@ -40,3 +41,9 @@ def parallel(request: HttpRequest) -> HttpResponse:
 def _rows(count: int) -> HttpResponse:
     worlds = [World.objects.get(pk=random_key()) for _ in range(count)]
     return JsonResponse([world.as_json() for world in worlds], safe=False)
+
+
+@login_required
+def account(request: HttpRequest) -> HttpResponse:
+    """Who is logged in: the session, the user and a template."""
+    return TemplateResponse(request, "account.html", {"account": request.user})

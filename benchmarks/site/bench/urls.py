@@ -1,6 +1,10 @@
-"""The five pages, in the spelling that the contender asks for, and the stream of `sse.py`."""
+"""The five pages, in the spelling that the contender asks for, and those of other benchmarks.
+
+`sse.py` has a stream and its status, `state.py` a login page and one for who is logged in.
+"""
 
 from django.conf import settings
+from django.contrib.auth.views import LoginView
 from django.urls import path
 
 from . import events
@@ -18,4 +22,6 @@ urlpatterns = [
     path("parallel", views.parallel),
     path("events", events.events),
     path("status", events.status),
+    path("account", views.account),
+    path("login", LoginView.as_view(template_name="login.html")),
 ]

@@ -1,9 +1,10 @@
-"""The five pages as coroutine views, written as Django's documentation of today tells one to."""
+"""The pages as coroutine views, written as Django's documentation of today tells one to."""
 
 from __future__ import annotations
 
 import asyncio
 
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 
@@ -42,3 +43,10 @@ async def parallel(request: HttpRequest) -> HttpResponse:
         *(World.objects.aget(pk=random_key()) for _ in range(PARALLEL)),
     )
     return JsonResponse([world.as_json() for world in worlds], safe=False)
+
+
+@login_required
+async def account(request: HttpRequest) -> HttpResponse:
+    """Who is logged in: the session, the user and a template."""
+    user = await request.auser()
+    return TemplateResponse(request, "account.html", {"account": user})

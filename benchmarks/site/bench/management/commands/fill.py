@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand
 from django.db import connection
 
-from ...data import MESSAGES, WORLDS
+from ...data import MESSAGES, PASSWORD, USERS, WORLDS
 from ...models import Fortune, World
 
 
 class Command(BaseCommand):
-    """Fills the two tables of a freshly migrated database."""
+    """Fills the tables of a freshly migrated database."""
 
     help = "Load the rows of the benchmark into the empty tables."
 
@@ -29,6 +31,10 @@ class Command(BaseCommand):
         )
         Fortune.objects.bulk_create(
             Fortune(pk=key, message=message) for key, message in enumerate(MESSAGES, start=1)
+        )
+        password = make_password(PASSWORD)
+        User.objects.bulk_create(
+            User(username=f"user{number}", password=password) for number in range(USERS)
         )
         with connection.cursor() as cursor:
             cursor.execute("VACUUM")

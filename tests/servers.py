@@ -24,11 +24,11 @@ def answers(name):
     return True
 
 
-def redis_cache(**options):
+def redis_cache(database=9, **options):
     """An entry of CACHES for the Redis server."""
     return {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": "redis://{}:{}/9".format(*ADDRESSES["Redis"]),
+        "LOCATION": "redis://{}:{}/{}".format(*ADDRESSES["Redis"], database),
         "KEY_PREFIX": PREFIX,
         "OPTIONS": options,
     }

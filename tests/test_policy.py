@@ -402,3 +402,11 @@ async def test_a_hop_is_logged_once(caplog, monkeypatch):
 
 def test_outside_the_bridge_nothing_goes_to_a_thread():
     assert in_thread(threading.get_ident)() == threading.get_ident()
+
+
+@pytest.mark.parametrize(("module", "expected"), [(TRUSTED, True), (UNTRUSTED, False)])
+def test_a_class_that_pretends_to_be_djangos_is_known_by_its_functions(module, expected):
+    """`type()` gives it the module of Django's metaclass."""
+    made = type("Made", (admin.ModelAdmin,), {"has_view_permission": function(module)})
+    assert made.__module__.startswith("django.")
+    assert is_cooperative(made) is expected

@@ -36,7 +36,7 @@ from django.utils.connection import BaseConnectionHandler
 from django_aio.bridge import in_bridge, wait
 from django_aio.db import pool
 from django_aio.db.backends.threaded import driver_of
-from django_aio.db.gates import Block, Gate, ended, innermost, joinable
+from django_aio.db.gates import Block, Gate, ended, innermost, is_inside, joinable
 from django_aio.db.state import State
 
 C = TypeVar("C", bound="SyncToAsync[..., Any] | AsyncToSync[..., Any]")
@@ -226,9 +226,9 @@ def _acting() -> Chain | None:
 
 def _join(who: Any, alias: str) -> Any:
     """The connection of the transaction that `who` was started in, or None if there is none."""
-    joined = _joined.get(who)
-    if joined is not None and alias in joined:
-        block = joined[alias]
+    block = _joined.get(who, {}).get(alias)
+    # A thread of an executor works for one context after another.
+    if block is not None and (isinstance(who, asyncio.Task) or is_inside(block)):
         if not block.open:
             raise ended()
         return block.wrapper
@@ -278,7 +278,9 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
             return _inherited_getitem(self, alias)
         chain = _guests.get(_thread()) if _guests else None
         if chain is not None:
-            return chain.connection(self, alias)
+            return chain.wrappers.get(alias) or _connection(
+                chain, self, alias, threading.current_thread()
+            )
         if innermost.get() is not None:
             wrapper = _join(threading.current_thread(), alias)
             if wrapper is not None:
@@ -297,7 +299,18 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
         if wrapper is not None and wrapper.in_atomic_block:
             return _join_thread(task, alias, wrapper)
         chain = _own(task)
-    return chain.wrappers.get(alias) or chain.connection(self, alias)
+    return chain.wrappers.get(alias) or _connection(chain, self, alias, task)
+
+
+def _connection(chain: Chain, handler: ConnectionHandler, alias: str, who: Any) -> Any:
+    """The connection of a chain that it has not used yet: of a transaction that it is in, or new.
+
+    A task that was started in a transaction may have begun with another database.
+    """
+    wrapper = None
+    if innermost.get() is not None:
+        wrapper = _join(who, alias)
+    return wrapper or chain.connection(handler, alias)
 
 
 def setitem(self: ConnectionHandler, alias: str, wrapper: BaseDatabaseWrapper) -> None:
@@ -388,7 +401,7 @@ def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
         if in_bridge():
-            return wait(self.awaitable(*args, **kwargs))
+            return wait(_called(self.awaitable, args, kwargs))
         if _running_loop() is not None:
             return upstream(self, *args, **kwargs)  # asgiref says what is wrong
         chain = _guests.get(_thread())
@@ -399,6 +412,11 @@ def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
             return upstream(_rooted(self, lent, lent.base_blocks), *args, **kwargs)
 
     return __call__
+
+
+async def _called(awaitable: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+    """Called by a coroutine, as asgiref does: a hook (`hooks.py`) tells by that who awaits it."""
+    return await awaitable(*args, **kwargs)
 
 
 def _rooted(

@@ -56,6 +56,14 @@ def joinable(alias: str) -> Block | None:
     return block
 
 
+def is_inside(block: Block) -> bool:
+    """Whether this context was made inside the block, open or not."""
+    here = innermost.get()
+    while here is not None and here is not block:
+        here = here.parent
+    return here is block
+
+
 class Gate:
     """Lets the users of one transaction in, one at a time, first come first served.
 

@@ -21,7 +21,7 @@ from django_aio.bridge import run, wait
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
-class _Step:
+class Step:
     """What a coroutine yields to the loop, as something that can be waited for. Used once."""
 
     def __init__(self, yielded: Any) -> None:
@@ -42,7 +42,7 @@ def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
         while True:
             yielded = resume(value)
             try:
-                resume, value = coroutine.send, wait(_Step(yielded))
+                resume, value = coroutine.send, wait(Step(yielded))
             except BaseException as error:  # raised in the coroutine, where it waits
                 resume, value = coroutine.throw, error
     except StopIteration as stop:

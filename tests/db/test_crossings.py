@@ -14,6 +14,7 @@ from django.test.client import AsyncClient
 from testapp.models import Author
 
 from django_aio import run
+from django_aio.hooks import hook
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -331,3 +332,12 @@ async def test_only_the_threads_of_a_chain_may_use_its_connection(db):
     await sync_to_async(wrapper.validate_thread_sharing)()
     with pytest.raises(DatabaseError, match="can only be used in that same thread"):
         await asyncio.to_thread(wrapper.validate_thread_sharing)
+
+
+async def test_a_hook_is_awaited_by_async_to_sync():
+    """A hook tells by its caller whether it is awaited: in the bridge too, that is a coroutine."""
+
+    async def answer():
+        return 42
+
+    assert await run(async_to_sync(hook(answer, "Await it."))) == 42

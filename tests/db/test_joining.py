@@ -1,10 +1,13 @@
 """R3: a task or thread that starts inside a transaction joins it, and takes turns."""
 
 import asyncio
+import concurrent.futures
 import itertools
 import threading
 
 import pytest
+from asgiref.sync import sync_to_async
+from conftest import postgresql_only
 from django.db import connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from hypothesis import HealthCheck, given, settings
@@ -272,3 +275,63 @@ async def test_select_for_update():
             await Author.objects.select_for_update().aget(name="a")
         else:
             raise TransactionManagementError
+
+
+@pytest.fixture
+def other(monkeypatch):
+    """The same database under another alias."""
+    monkeypatch.setitem(connections.settings, "other", connections.settings["default"])
+    return "other"
+
+
+async def test_a_task_that_begins_with_another_database_joins(other):
+    """It has a chain of its own by then."""
+
+    async def join():
+        await Author.objects.using(other).acount()
+        await Author.objects.acreate(name="joined")
+
+    async with transaction.atomic():
+        await Author.objects.acreate(name="first")
+        await asyncio.create_task(join())
+        transaction.set_rollback(True)
+    assert await names() == []
+
+
+async def test_a_guest_thread_of_such_a_task_joins(other):
+    async def join():
+        await Author.objects.using(other).acount()
+        await sync_to_async(Author.objects.create)(name="joined")
+
+    async with transaction.atomic():
+        await Author.objects.acreate(name="first")
+        await asyncio.create_task(join())
+        transaction.set_rollback(True)
+    assert await names() == []
+
+
+async def test_one_thread_in_one_transaction_after_another():
+    """An executor's thread does not stay with the first that it was in, open or ended."""
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(executor)
+    for number in range(2):
+        async with transaction.atomic():
+            await Author.objects.acreate(name=str(number))
+            assert len(await asyncio.to_thread(sync_names)) == number + 1
+
+
+@postgresql_only  # two transactions that write
+async def test_one_thread_in_two_transactions_at_the_same_time():
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(executor)
+    turn = asyncio.Barrier(2)
+
+    async def look(name):
+        async with transaction.atomic():
+            await Author.objects.acreate(name=name)
+            await turn.wait()
+            found = await asyncio.to_thread(sync_names)
+            await turn.wait()
+        return found
+
+    assert await asyncio.gather(look("a"), look("b")) == [["a"], ["b"]]

@@ -1,0 +1,168 @@
+"""Coroutine functions where Django calls a plain method: the hooks of views, forms and the admin.
+
+A class of Django's that is made to be subclassed calls its own methods: `get_queryset()`,
+`form_valid()`, `clean()`. An `async def` in the place of one returns a coroutine, which nobody
+there awaits. `adopt()` is called for each such subclass and turns its coroutine functions into
+hooks:
+
+- A coroutine that calls a hook gets the coroutine, as without us, and awaits it.
+- Synchronous code inside the bridge gets the result; the loop goes on meanwhile.
+- Synchronous code in a thread without a loop gets the result too; the thread waits.
+- Synchronous code that a coroutine called directly can do neither: BridgeError, with the remedy.
+
+Called where classes are made; the hooks may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from types import FrameType, FunctionType
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+
+from django_aio.bridge import BridgeError, in_bridge, run
+from django_aio.conf import is_below
+from django_aio.utils.coroutines import finish
+
+COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+# Code within a function: who calls is the function around it.
+INNER = ("<genexpr>", "<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>")
+HOOK = "_aio_hook"
+# What says that a function is a coroutine function, from Python 3.12 on and before.
+MARKS = ("_is_coroutine_marker", "_is_coroutine")
+
+CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
+
+
+def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callable[..., Any]:
+    """The coroutine function `func` as a hook. `remedy` ends the message of the error.
+
+    Returns a function that is a coroutine function for whoever asks (`iscoroutinefunction()`),
+    unless `marked` is false: Django copies the attributes of a view to what it puts round it.
+    """
+
+    @functools.wraps(func, updated=("__dict__",) if marked else ())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _is_awaited(sys._getframe(1)):
+            return func(*args, **kwargs)
+        return settle(functools.partial(func, *args, **kwargs), func.__qualname__, remedy)
+
+    # Not merely true: functools.wraps() copies it to what decorates a hook, which is none.
+    setattr(call, HOOK, id(call))
+    if marked:
+        return markcoroutinefunction(call)
+    vars(call).update({**attributes_of(func), "__wrapped__": func})
+    return call
+
+
+def attributes_of(func: Any) -> dict[str, Any]:
+    """The attributes of a function, without what says that it is a coroutine function."""
+    return {name: value for name, value in func.__dict__.items() if name not in MARKS}
+
+
+def is_hook(method: object) -> bool:
+    """Whether a function, or the function of a bound method, is a hook."""
+    func = getattr(method, "__func__", method)
+    return getattr(func, HOOK, None) == id(func)
+
+
+def settle(call: Callable[[], Coroutine[Any, Any, Any]], name: str, remedy: str) -> Any:
+    """The result of what `call()` returns, for synchronous code. See above.
+
+    Raises BridgeError where a coroutine called that code directly; nothing has been called then.
+    """
+    if in_bridge():
+        # Its own steps run in the bridge too: the synchronous methods that it calls may wait.
+        return finish(call())
+    if asyncio._get_running_loop() is None:
+        return async_to_sync(_in_bridge)(call)
+    raise BridgeError(
+        f"{name}() is a coroutine function, and synchronous code that a coroutine called directly "
+        f"cannot wait for it. {remedy}"
+    )
+
+
+async def _in_bridge(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return await run(finish, call())
+
+
+def _is_awaited(caller: FrameType | None) -> bool:
+    """Whether the frame is that of a coroutine, which awaits what it gets."""
+    while caller is not None and caller.f_code.co_name in INNER:
+        caller = caller.f_back
+    return caller is not None and bool(caller.f_code.co_flags & COROUTINE)
+
+
+def adopt(
+    cls: type,
+    remedy: str,
+    *,
+    prefixes: tuple[str, ...] = (),
+    besides: Collection[str] = (),
+    unmarked: tuple[str, ...] = (),
+) -> None:
+    """Turn the coroutine functions of a class into hooks, those of its mixins included.
+
+    Those are meant that override a synchronous method of a base, or whose name starts with one of
+    `prefixes`; not those whose name is in `besides`. Hooks whose name starts with one of `unmarked`
+    are no coroutine functions for whoever asks: see `hook()`.
+    """
+    line = cls.__mro__
+    for at, definer in enumerate(line):
+        if is_upstream(definer):
+            continue
+        for name, method in list(vars(definer).items()):
+            if not isinstance(method, FunctionType) or name in besides or is_hook(method):
+                continue
+            if not iscoroutinefunction(method):
+                continue
+            if name.startswith(prefixes) or _is_synchronous(name, line[at + 1 :]):
+                marked = not name.startswith(unmarked)
+                setattr(definer, name, hook(method, remedy, marked=marked))
+
+
+def is_upstream(cls: type) -> bool:
+    """Whether a class is one of Django's own, which have nothing to adopt.
+
+    Its name has to lead to it: what type() makes of a metaclass of Django's is in Django's module.
+    """
+    if not is_below(cls.__module__, ("django", "builtins")):
+        return False
+    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
+
+
+def _is_synchronous(name: str, bases: tuple[type, ...]) -> bool:
+    """Whether the next one that has the method has a synchronous one, or a hook."""
+    for base in bases:
+        if name in vars(base):
+            method = vars(base)[name]
+            return callable(method) and (not iscoroutinefunction(method) or is_hook(method))
+    return False
+
+
+def adopting(base: Any, adopt: Callable[[Any], None]) -> Any:
+    """What becomes `base.__init_subclass__`: `adopt()` is called for every subclass.
+
+    For those that exist already too: the series is applied when a project's classes may have been
+    made.
+    """
+
+    def __init_subclass__(cls: Any, /, **kwargs: Any) -> None:
+        super(base, cls).__init_subclass__(**kwargs)
+        adopt(cls)
+
+    for each in _subclasses(base):
+        adopt(each)
+    return classmethod(__init_subclass__)
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    each: type
+    for each in type.__subclasses__(cls):
+        yield each
+        yield from _subclasses(each)

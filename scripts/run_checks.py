@@ -24,6 +24,8 @@ STATIC = (
     ("format", ["ruff", "format", "--check", "."]),
     ("types", ["mypy"]),
 )
+# Half of the time a test waits for the database.
+PARALLEL = ("--parallel", "auto")
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|xfailed|errors?)\b")
 
 
@@ -35,7 +37,7 @@ def main() -> int:
     totals = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for database in ["sqlite"] + ["postgresql"] * ("PostgreSQL" in found):
         print(f"\n== tests on {database}", flush=True)
-        status, counts = run_tests(["tests/runtests.py", "--db", database, *labels])
+        status, counts = run_tests(["tests/runtests.py", *PARALLEL, "--db", database, *labels])
         for name in totals:
             totals[name] += counts.get(name, 0)
         if status:

@@ -6,6 +6,7 @@
     tests/runtests.py db core.handlers.test_asgi
     tests/runtests.py test_bridge.test_nested   one test, by name
     tests/runtests.py --db all                  on SQLite, then on PostgreSQL
+    tests/runtests.py --parallel 2              in two processes, each with a database of its own
     tests/runtests.py --upstream [LABEL ...]    Django's own suite: see upstream/command.py
 
 A label is the dotted path of a folder, a module, or a test in a module, below tests/. What follows
@@ -24,6 +25,8 @@ from upstream import command as upstream_command
 
 TESTS = Path(__file__).resolve().parent
 DATABASES = ("sqlite", "postgresql")
+# Each process keeps up to a score of connections, and PostgreSQL takes 100 as it is delivered.
+MOST_PROCESSES = 4
 
 
 def main() -> int:
@@ -35,6 +38,7 @@ def main() -> int:
     parser.add_argument("--db", choices=[*DATABASES, "all"], default="sqlite")
     parser.add_argument("--failfast", action="store_true", help="stop at the first failure")
     parser.add_argument("--pdb", action="store_true", help="debug failures")
+    parser.add_argument("--parallel", default="1", help="how many processes, or auto")
     upstream_command.add_arguments(parser)
     own, rest = _split(sys.argv[1:])
     options = parser.parse_args(own)
@@ -42,6 +46,8 @@ def main() -> int:
         return _upstream(options)
     arguments = [str(target(label)) for label in options.labels] or [str(TESTS)]
     arguments += ["-x"] * options.failfast + ["--pdb"] * options.pdb + rest
+    if (processes := parallel(options.parallel)) > 1:
+        arguments += ["--numprocesses", str(processes)]
     status = 0
     for database in DATABASES if options.db == "all" else (options.db,):
         print(f"tests on {database}:", flush=True)
@@ -52,6 +58,11 @@ def main() -> int:
         )
         status = status or done.returncode
     return status
+
+
+def parallel(asked: str) -> int:
+    """How many processes run the tests: as many as asked for, or as there are cores."""
+    return min(os.cpu_count() or 1, MOST_PROCESSES) if asked == "auto" else int(asked)
 
 
 def _upstream(options: argparse.Namespace) -> int:

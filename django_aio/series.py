@@ -7,6 +7,7 @@ that a project without PostgreSQL never imports psycopg. Any thread may apply, u
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 
@@ -32,6 +33,12 @@ AUTH = "django.contrib.auth"
 FILES = "django.contrib.sessions.backends.file:SessionStore"
 FILE_CACHE = "django.core.cache.backends.filebased:FileBasedCache"
 FILE_CACHE_BY = "django_aio.core.cache.backends.filebased"
+FORMS = "django.forms"
+VIEW = "django.views.generic.base:View"
+ADMIN = "django.contrib.admin"
+ADMIN_BY = "django_aio.contrib.admin"
+JINJA = "django.template.backends.jinja2"
+JINJA2 = ("jinja2",)
 PSYCOPG = ("psycopg",)
 AIOSQLITE = ("aiosqlite",)
 REDIS = ("redis",)
@@ -173,6 +180,67 @@ _SERIES: tuple[Patch, ...] = (
     *(add(f"{FILE_CACHE}.{name}", f"{FILE_CACHE_BY}:{name}", "one hand-over to a thread for all keys", on_import=True) for name in ("get_many", "set_many", "delete_many", "incr", "incr_version")),
     *(add(f"{FILE_CACHE}.a{name}", f"{FILE_CACHE_BY}:a{name}", "one hand-over to a thread for all keys", on_import=True) for name in ("get_many", "set_many", "delete_many", "incr", "incr_version")),
     replace("django.utils.decorators:make_middleware_decorator", "django_aio.utils.decorators:make_middleware_decorator", "cache_page() on coroutine views"),
+    # 17. Templates and shortcuts.
+    replace("django.template.base:Variable.resolve", "django_aio.template.base:resolve", "awaitables in templates are waited for"),
+    replace("django.template.base:NodeList.render", "django_aio.template.streams:render_nodes", "a page is sent while it is rendered"),
+    replace("django.template.base:Parser.find_filter", "django_aio.template.base:find_filter", "filters of either colour, where the policy says"),
+    replace("django.template.base:Parser.extend_nodelist", "django_aio.template.base:extend_nodelist", "tags run where the policy says"),
+    replace("django.template.library:TagHelperNode.__init__", "django_aio.template.library:init_helper", "functions of tags of either colour, where the policy says"),
+    replace("django.template.loader_tags:BlockNode.super", "django_aio.template.loader_tags:collected", "block.super is a value in pages that are streamed"),
+    replace("django.template.defaulttags:ForNode.__init__", "django_aio.template.defaulttags:init_for", "{% for %} over asynchronous iterables"),
+    replace("django.template.engine:Engine.template_context_processors", "django_aio.template.engine:processors", "context processors of either colour, where the policy says"),
+    replace("django.template.context:RequestContext.__init__", "django_aio.template.context:init_request_context", "a context's own processors likewise"),
+    *(add(f"django.template.base:{name}.{method}", f"django_aio.template.base:{method}", f"{name}.{method}()", since=since) for name, since in (("Template", (5, 2)), ("PartialTemplate", (6, 0))) for method in ("arender", "astream")),
+    *(add(f"django.template.backends.{engine}:Template.{method}", f"django_aio.template.backends.{engine}:{method}", f"Template.{method}()", needs=needs, on_import=True) for engine, needs in (("django", ()), ("jinja2", JINJA2)) for method in ("arender", "astream")),
+    replace(f"{JINJA}:Jinja2.__init__", "django_aio.template.backends.jinja2:init_engine", "awaitables in templates are waited for", needs=JINJA2, on_import=True),
+    replace(f"{JINJA}:Jinja2.template_context_processors", "django_aio.template.engine:processors", "context processors of either colour, where the policy says", needs=JINJA2, on_import=True),
+    replace(f"{JINJA}:Template.render", "django_aio.template.backends.jinja2:render", "enable_async uses the running loop", needs=JINJA2, on_import=True),
+    add("django.template.loader:arender_to_string", "django_aio.template.loader:arender_to_string", "arender_to_string()"),
+    add("django.template.response:SimpleTemplateResponse.arender", "django_aio.template.response:arender", "SimpleTemplateResponse.arender()"),
+    *(add(f"django.shortcuts:{name}", f"django_aio.shortcuts:{name}", f"{name}()") for name in ("arender", "astream", "aredirect")),
+    replace("django.shortcuts:resolve_url", "django_aio.shortcuts:resolve_url", "get_absolute_url() may be a coroutine function"),
+    *(replace(f"django.shortcuts:{name}", BRIDGED, "managers may query") for name in ("aget_object_or_404", "aget_list_or_404")),
+    # 18. Forms.
+    add(f"{FORMS}.forms:BaseForm.__init_subclass__", "django_aio.forms.forms:form_init_subclass", "async def clean(), clean_<field>() and the rest; forms run where the policy says"),
+    replace(f"{FORMS}.forms:BaseForm.full_clean", "django_aio.forms.forms:full_clean", "forms run where the policy says"),
+    replace(f"{FORMS}.forms:BaseForm.get_initial_for_field", "django_aio.forms.forms:get_initial_for_field", "initial values from coroutine functions"),
+    *(add(f"{FORMS}.forms:BaseForm.{name}", f"django_aio.forms.forms:{name}", f"await form.{name}()") for name in ("ais_valid", "aerrors", "afull_clean", "ahas_changed")),
+    add(f"{FORMS}.utils:RenderableMixin.arender", "django_aio.forms.utils:arender", "await form.arender()"),
+    add(f"{FORMS}.formsets:BaseFormSet.__init_subclass__", "django_aio.forms.formsets:formset_init_subclass", "coroutine functions in formsets; formsets run where the policy says"),
+    replace(f"{FORMS}.formsets:BaseFormSet.full_clean", "django_aio.forms.forms:full_clean", "formsets run where the policy says"),
+    *(add(f"{FORMS}.formsets:BaseFormSet.{name}", f"django_aio.forms.forms:{name}", f"await formset.{name}()") for name in ("ais_valid", "aerrors", "afull_clean", "ahas_changed")),
+    *(add(f"{target}:aall_valid", "django_aio.forms.formsets:aall_valid", "forms.aall_valid()") for target in (f"{FORMS}.formsets", FORMS)),
+    *(replace(f"{FORMS}.models:{name}.save", "django_aio.forms.subclasses:entry", "forms are saved where the policy says") for name in ("BaseModelForm", "BaseModelFormSet")),
+    *(add(f"{FORMS}.models:BaseModelForm.{name}", f"django_aio.forms.models:{name}", f"await form.{name}()") for name in ("asave", "asave_m2m")),
+    *(add(f"{FORMS}.models:BaseModelFormSet.{name}", f"django_aio.forms.models:{name}", f"await formset.{name}()") for name in ("asave", "asave_m2m", "asave_new", "asave_existing", "adelete_existing")),
+    replace(f"{FORMS}.models:model_to_dict", "django_aio.forms.models:model_to_dict", "a coroutine makes a form of an instance"),
+    add(f"{FORMS}.fields:Field.__init_subclass__", "django_aio.forms.fields:field_init_subclass", "async def clean(), validate() and the rest of form fields"),
+    rebind(f"{FORMS}.fields:normalize_choices", "django_aio.forms.fields:normalize_choices", "choices from coroutine functions"),
+    add(f"{FORMS}.boundfield:BoundField.__init_subclass__", "django_aio.forms.boundfield:bound_field_init_subclass", "coroutine functions in bound fields"),
+    add(f"{FORMS}.widgets:Widget.__init_subclass__", "django_aio.forms.widgets:widget_init_subclass", "coroutine functions in widgets"),
+    *(replace(f"{target}:Field.run_validators", "django_aio.forms.validation:run_validators", "validators are awaited, and run where the policy says") for target in (f"{FORMS}.fields", "django.db.models.fields")),
+    add("django.db.models.base:Model.__init_subclass__", "django_aio.forms.validation:model_init_subclass", "async def clean() of models"),
+    *(add(f"django.db.models.base:Model.{name}", f"django_aio.forms.validation:{name}", f"await instance.{name}()") for name in ("afull_clean", "aclean_fields", "aclean", "avalidate_unique", "avalidate_constraints")),
+    # 19. Generic views and the admin: coroutine functions in the place of methods.
+    add(f"{VIEW}.__init_subclass__", "django_aio.views.generic.base:init_subclass", "async def in the place of the methods of views", on_import=True),
+    replace(f"{VIEW}.as_view", "django_aio.views.generic.base:as_view", "methods decorated later are hooks too", on_import=True),
+    replace(f"{VIEW}.view_is_async", "django_aio.views.generic.base:view_is_async", "asynchronous handlers next to Django's own", on_import=True),
+    add(f"{ADMIN}.options:BaseModelAdmin.__init_subclass__", f"{ADMIN_BY}.options:init_subclass", "async def in the place of the methods of ModelAdmin and inlines", on_import=True),
+    add(f"{ADMIN}.sites:AdminSite.__init_subclass__", f"{ADMIN_BY}.sites:init_subclass", "async def in the place of the methods of AdminSite", on_import=True),
+    add(f"{ADMIN}.filters:ListFilter.__init_subclass__", f"{ADMIN_BY}.filters:init_subclass", "async def in the place of the methods of list filters", on_import=True),
+    add(f"{ADMIN}.views.main:ChangeList.__init_subclass__", f"{ADMIN_BY}.views.main:init_subclass", "async def in the place of the methods of ChangeList", on_import=True),
+    replace(f"{ADMIN}.options:ModelAdmin.get_actions", f"{ADMIN_BY}.options:get_actions", "actions as coroutine functions, or where the policy says", on_import=True),
+    replace(f"{ADMIN}.options:ModelAdmin._get_actions_with_action_location", f"{ADMIN_BY}.options:get_actions", "the same for actions that an override adds", since=(6, 1), on_import=True),
+    replace(f"{ADMIN}.sites:AdminSite.admin_view", f"{ADMIN_BY}.sites:admin_view", "coroutine functions as views of the admin", on_import=True),
+    replace(f"{ADMIN}.sites:AdminSite._build_app_dict", f"{ADMIN_BY}.sites:build_app_dict", "permissions are asked where the policy says", on_import=True),
+    replace(f"{ADMIN}.views.autocomplete:AutocompleteJsonView.get", f"{ADMIN_BY}.views.autocomplete:get", "admin classes are searched where the policy says", on_import=True),
+    rebind(f"{ADMIN}.helpers:lookup_field", f"{ADMIN_BY}.utils:lookup_field", "coroutine functions in readonly_fields", on_import=True),
+    rebind(f"{ADMIN}.templatetags.admin_list:lookup_field", f"{ADMIN_BY}.utils:lookup_field", "coroutine functions in list_display", on_import=True),
+    # 21. What rendering does most often.
+    *(replace(f"django.utils.html:{name}", "django_aio.utils.html:plainly", "plain text is not looked through for lazy translations") for name in ("escape", "mark_safe")),
+    *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
+    replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
+    replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
 )
 # fmt: on
 
@@ -213,7 +281,9 @@ def apply_all() -> None:
     apply_series()
     for patch in SERIES:
         if patch.on_import and (not patch.app or apps.is_installed(patch.app)):
-            importlib.import_module(patch.module)
+            with contextlib.suppress(ImportError):
+                importlib.import_module(patch.module)
+            patch.apply()  # says what it needs, where that is not installed
     for module in dict.fromkeys(patch.module for patch in SERIES if is_backend(patch)):
         apply_backend(module)
 

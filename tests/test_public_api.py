@@ -96,6 +96,23 @@ API = {
         check_names(app_configs, **kwargs)
         check_thread_state(app_configs, **kwargs)
     """,
+    "django_aio.checks.templates": """
+        check_context_processors(app_configs, **kwargs)
+        check_libraries(app_configs, **kwargs)
+    """,
+    "django_aio.shortcuts": """
+        async aredirect(to, *args, **kwargs)
+        async arender(request, template_name, context=None, content_type=None, status=None, using=None)
+        astream(request, template_name, context=None, content_type=None, status=None, using=None)
+        resolve_url(upstream)
+    """,  # noqa: E501
+    "django_aio.template.backends.django": """
+        async arender(self, context=None, request=None)
+        astream(self, context=None, request=None)
+    """,
+    "django_aio.template.loader": """
+        async arender_to_string(template_name, context=None, request=None, using=None)
+    """,
     "django_aio.urls": """
         asgi_view(application)
         websocket(route, view, kwargs=None, name=None)
@@ -113,6 +130,9 @@ API = {
         class WebSocketDisconnect(ConnectionError)
             __init__(self, code=1006, reason='')
     """,
+    "django_aio.forms.formsets": """
+        async aall_valid(formsets)
+    """,
     "django_aio.core.management.commands.runserver": """
         add_arguments(upstream)
         get_handler(upstream)
@@ -126,6 +146,21 @@ API = {
             serve_forever(self, poll_interval=0.5)
         get_internal_asgi_application()
         stop(status)
+    """,
+    "django_aio.test": """
+        class ASGILiveServerTestCase(LiveServerTestCase)
+        class ASGIStaticLiveServerTestCase(ASGILiveServerTestCase)
+    """,
+    "django_aio.test.live": """
+        class ASGILiveServerTestCase(LiveServerTestCase)
+        class ASGILiveServerThread(LiveServerThread)
+            __init__(self, host, static_handler, **kwargs)
+            get_application(self)
+            start(self)
+            run(self)
+            settle(self)
+            terminate(self)
+        class ASGIStaticLiveServerTestCase(ASGILiveServerTestCase)
     """,
 }
 

@@ -4,8 +4,8 @@
 - `django_aio.W001`: a patch was applied to a function that it was not written against.
 - `django_aio.W002`: a database has no cooperative driver, so its calls go to a thread.
 - `django_aio.W003`, `W004` and `I005`: the list and its hazards (`listed.py`).
-- `django_aio.I001` to `I004`, `I006` and `I007`: what goes to a thread, and why (`hops.py`,
-  `stores.py`).
+- `django_aio.I001` to `I004`, `I006` to `I009`: what goes to a thread, and why (`hops.py`,
+  `stores.py`, `templates.py`).
 """
 
 from __future__ import annotations

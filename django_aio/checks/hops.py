@@ -5,6 +5,7 @@
 - `django_aio.I003`: an authentication backend.
 - `django_aio.I004`: signal receivers, grouped likewise.
 - `django_aio.I006` and `I007`: caches and the session engine (`stores.py`).
+- `django_aio.I008` and `I009`: tags, filters and context processors (`templates.py`).
 
 Only `manage.py check` reports them: other commands check the project too, and it is no fault.
 What is marked `@blocking` is not reported: it was meant. Views of URLconfs that a middleware sets,
@@ -27,13 +28,12 @@ from django.core.checks import CheckMessage, Info
 from django.dispatch import Signal
 from django.urls import get_resolver
 
-from django_aio.checks import stores
-from django_aio.checks.texts import imported, joined, remedy
+from django_aio.checks import stores, templates
+from django_aio.checks.texts import by_module, imported, joined, remedy
 from django_aio.core.handlers.base import is_mixed_in
 from django_aio.core.management.commands.check import when_asked
 from django_aio.elsewhere import blocking_methods
-from django_aio.parts import name_of
-from django_aio.policy import Obstacle, is_cooperative, obstacle
+from django_aio.policy import is_cooperative, obstacle
 
 # What the asynchronous form of MiddlewareMixin calls, and what any middleware may have.
 MIXIN_HOOKS = ("process_request", "process_response")
@@ -41,7 +41,6 @@ HOOKS = ("process_view", "process_exception", "process_template_response")
 BACKEND_METHODS = ("aauthenticate", "aget_user")
 # Sent at start-up, by migrations and in tests, not while a request is answered.
 NOT_IN_REQUESTS = {"class_prepared", "pre_migrate", "post_migrate", "setting_changed"}
-MOST_NAMES = 5
 
 
 def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -80,7 +79,7 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     resolver = get_resolver()
     views = [*_views(resolver.url_patterns), *_error_handlers(resolver)]
-    return _by_module(views, "view", "make them coroutine functions", "django_aio.I002")
+    return by_module(views, "view", "make them coroutine functions", "django_aio.I002")
 
 
 def _views(patterns: Iterable[Any]) -> Iterator[Callable[..., Any]]:
@@ -140,7 +139,7 @@ def check_receivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for lookup, reference, *_ in signal.receivers
         if callable(receiver := _dereferenced(reference))
     ]
-    return _by_module(receivers, "receiver", "make them coroutine functions", "django_aio.I004")
+    return by_module(receivers, "receiver", "make them coroutine functions", "django_aio.I004")
 
 
 def _signals() -> list[Signal]:
@@ -159,37 +158,8 @@ def _dereferenced(receiver: Any) -> Any:
     return receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
 
 
-def _by_module(
-    callables: Iterable[Callable[..., Any]], kind: str, otherwise: str, check: str
-) -> list[CheckMessage]:
-    """One message for each module that would have to be on the list."""
-    groups: dict[str, set[str]] = {}
-    for func in callables:
-        why = None if iscoroutinefunction(func) else obstacle(func)
-        if why is not None and not why.marked:
-            groups.setdefault(why.module, set()).add(name_of(func))
-    return [
-        Info(
-            f"{_count(names, kind)} to a thread: {Obstacle('', module, False)} "
-            f"({_some(sorted(names))}).",
-            hint=remedy(module, otherwise),
-            obj=module,
-            id=check,
-        )
-        for module, names in sorted(groups.items())
-    ]
-
-
-def _count(names: set[str], kind: str) -> str:
-    return f"1 {kind} goes" if len(names) == 1 else f"{len(names)} {kind}s go"
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES] + [f"and {more} more"] * (more > 0))
-
-
 CHECKS = (
     *map(when_asked, (check_middleware, check_views, check_backends, check_receivers)),
     *stores.CHECKS,
+    *templates.CHECKS,
 )

@@ -1,11 +1,18 @@
-"""What the checks about the policy share: what the settings name, and how a remedy is put."""
+"""What the checks about the policy share: what the settings name, and how it is put."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
+from django.core.checks import CheckMessage, Info
 from django.utils.module_loading import import_string
+
+from django_aio.parts import name_of
+from django_aio.policy import Obstacle, obstacle
+
+MOST_NAMES = 5
 
 
 def imported(paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -28,3 +35,33 @@ def remedy(module: str, otherwise: str) -> str:
 def joined(names: list[str]) -> str:
     """The names with commas and an 'and'."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def by_module(
+    callables: Iterable[Callable[..., Any]], kind: str, otherwise: str, check: str
+) -> list[CheckMessage]:
+    """One message for each module that would have to be on the list."""
+    groups: dict[str, set[str]] = {}
+    for func in callables:
+        why = None if iscoroutinefunction(func) else obstacle(func)
+        if why is not None and not why.marked:
+            groups.setdefault(why.module, set()).add(name_of(func))
+    return [
+        Info(
+            f"{_count(names, kind)} to a thread: {Obstacle('', module, False)} "
+            f"({_some(sorted(names))}).",
+            hint=remedy(module, otherwise),
+            obj=module,
+            id=check,
+        )
+        for module, names in sorted(groups.items())
+    ]
+
+
+def _count(names: set[str], kind: str) -> str:
+    return f"1 {kind} goes" if len(names) == 1 else f"{len(names)} {kind}s go"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES] + [f"and {more} more"] * (more > 0))

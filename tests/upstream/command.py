@@ -5,6 +5,7 @@
     --db sqlite|postgresql
     --requirements                  first install what the suite's optional tests need
     --processes N                   2 by default; 1 with --failfast, --pdb, or few labels
+    --selenium chrome               only the tests that need a browser: headless chromium
     --record                        write the figures to docs/upstream.json and its page
     labels                          Django's, e.g. admin_views or queries.tests.Queries1Tests
 
@@ -19,6 +20,7 @@ import os
 import sys
 from pathlib import Path
 
+import browsers
 import django
 from servers import answers
 
@@ -38,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mode", choices=(*MODES, "all"), default="native")
     group.add_argument("--processes", type=int, default=2, metavar="N")
     group.add_argument("--requirements", action="store_true", help="install what it needs first")
+    group.add_argument(
+        "--selenium", choices=("chrome",), help="run the tests that need a browser, and only those"
+    )
     group.add_argument("--record", action="store_true", help="write docs/upstream.json")
 
 
@@ -45,8 +50,12 @@ def main(options: argparse.Namespace) -> int:
     """Run what the options ask for. Returns the exit status."""
     if options.record and (options.labels or options.failfast):
         sys.exit("--record is for runs of the whole suite.")
+    if options.record and options.selenium:
+        sys.exit("--record does not go with --selenium.")
     if options.requirements:
         sdist.install_requirements()
+    if options.selenium and (missing := browsers.why_no_browser()):
+        sys.exit(f"--selenium: {missing}.")
     status = 0
     for mode in MODES[1:] if options.mode == "all" else (options.mode,):
         status = _run(argparse.Namespace(**{**vars(options), "mode": mode})) or status
@@ -62,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     arguments = ["--failfast"] * options.failfast + ["--pdb"] * options.pdb
     seconds = plan.run(lanes, arguments, quiet=len(lanes) > 1)
     run = _read(lanes)
-    if not options.labels:
+    if not options.labels and not options.selenium:
         weights.learn(run.seconds)
     bad = _compare(options, suite, run)
     _print(options, run, bad, seconds)
@@ -90,14 +99,22 @@ def _plan(options: argparse.Namespace, suite: Path) -> tuple[list[list[plan.Job]
         wanted = [(plan.GIS_ENGINES[options.db], gis if lane == 0 else [])]
         wanted.append((plan.ENGINES[options.db], part))
         jobs = [
-            _job(options.mode, engine, lane, some, suite, every) for engine, some in wanted if some
+            _job(options, options.mode, engine, lane, some, suite, every)
+            for engine, some in wanted
+            if some
         ]
         lanes.append(jobs)
     return [jobs for jobs in lanes if jobs], weights
 
 
 def _job(
-    mode: str, engine: str, lane: int, labels: list[str], suite: Path, every: list[str]
+    options: argparse.Namespace,
+    mode: str,
+    engine: str,
+    lane: int,
+    labels: list[str],
+    suite: Path,
+    every: list[str],
 ) -> plan.Job:
     folder = sdist.CACHE / f"{django.__version__}-{mode}-{os.getpid()}"
     folder.mkdir(exist_ok=True)
@@ -105,7 +122,17 @@ def _job(
     # The `asgi` suite asserts that receivers and views which nobody has listed run in threads.
     listed = [module for module in [*every, plan.GIS] if module != "asgi"]
     servers = [name for name in SERVERS if answers(name)]
-    return plan.Job(mode, engine, lane, labels, servers, str(suite), str(results), listed)
+    return plan.Job(
+        mode,
+        engine,
+        lane,
+        labels,
+        servers,
+        str(suite),
+        str(results),
+        listed,
+        bool(options.selenium),
+    )
 
 
 def _read(lanes: list[list[plan.Job]]) -> Run:
@@ -129,7 +156,7 @@ def _compare(options: argparse.Namespace, suite: Path, run: Run) -> list[str]:
     for number, engine in enumerate((plan.ENGINES, plan.GIS_ENGINES)):
         some = [test for test in labels_of(bad) if test.startswith(plan.GIS) == bool(number)]
         if some:
-            jobs.append(_job("stock", engine[options.db], 8 + number, some, suite, []))
+            jobs.append(_job(options, "stock", engine[options.db], 8 + number, some, suite, []))
     plan.run([jobs], [], quiet=True)
     stock = _read([jobs])
     return [test for test in bad if test not in stock.failures()]

@@ -44,6 +44,7 @@ class Job:
     suite: str = ""
     results: str = ""
     modules: list[str] = field(default_factory=list)  # those whose code may run on the loop
+    selenium: bool = False  # only the tests that need a browser, with one
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, **ENVIRONMENT, "AIO_UPSTREAM": json.dumps(asdict(self))}

@@ -64,6 +64,8 @@ def _run(job: dict[str, Any], runtests: Any, options: Any, lines: TextIO) -> Non
         _watch_when_ready(waits)
     if job["mode"] != "stock":
         runtests.ALWAYS_INSTALLED_APPS.append("django_aio")
+    if job["selenium"]:
+        _use_browser(job["mode"])
     get_runner = runtests.get_runner
     runtests.get_runner = lambda settings: outcomes.runner_class(get_runner(settings), lines, waits)
     began = time.monotonic()
@@ -77,6 +79,18 @@ def _run(job: dict[str, Any], runtests: Any, options: Any, lines: TextIO) -> Non
             "faults": waits.faults,  # outside any test
         }
     lines.write(json.dumps(end) + "\n")
+
+
+def _use_browser(mode: str) -> None:
+    """Run the tests that need a browser; in native mode they are served by ASGI."""
+    import browsers
+    from django.test.selenium import SeleniumTestCase
+
+    browsers.use_chromium()
+    if mode == "native":
+        from django_aio.test.live import ASGILiveServerThread
+
+        SeleniumTestCase.server_thread_class = ASGILiveServerThread
 
 
 def _watch_when_ready(waits: Any) -> None:
@@ -99,6 +113,8 @@ def _django_tests(job: dict[str, Any], runtests: Any, options: Any) -> None:
     values = dict.fromkeys(("interactive", "keepdb", "reverse", "debug_sql", "buffer"), False)
     values |= {"timing": False, "shuffle": False, "parallel": 1, "verbosity": 1}
     values |= {"failfast": options.failfast, "pdb": options.pdb, "test_labels": job["labels"]}
+    if job["selenium"]:
+        values["tags"] = ["selenium"]
     # What else it takes, which differs from one Django to the next, is not asked for.
     wanted = {
         name: values.get(name) for name in inspect.signature(runtests.django_tests).parameters

@@ -1,9 +1,19 @@
-"""Class-based views with asynchronous handlers: everything before the handler runs in the bridge.
+"""Class-based views: `async def` in the place of any method, and asynchronous handlers.
 
-`dispatch()` is synchronous, and so is what overrides it: a mixin that looks at `request.user`, a
-decorator that redirects. In a view with asynchronous handlers it runs inside the bridge, so that it
-may wait, and what it returns is awaited if it is an awaitable, else it is the response. Without us
-Django awaits it in any case, which fails for a redirect.
+Every class of `django.views.generic`, and every view of a project's or third party's that derives
+from `View`, may override any method by a coroutine function (`get_queryset()`, `form_valid()`,
+`dispatch()`, `setup()`, what the access mixins ask): see `hooks.py`. Mixins need not derive from
+`View`. Handlers (`get()`, `post()`) are Django's affair, with two things more:
+
+- A class may have asynchronous handlers of its own next to synchronous ones that it inherits from
+  Django, such as `UpdateView.get()`. Those run where the policy says.
+- `dispatch()` is synchronous, and so is what overrides it: a mixin that looks at `request.user`, a
+  decorator that redirects. In a view with asynchronous handlers it runs inside the bridge, so that
+  it may wait, and what it returns is awaited if it is an awaitable, else it is the response.
+  Without us Django awaits it in any case, which fails for a redirect.
+
+The steps of an asynchronous handler are those of a plain coroutine: it calls a synchronous method
+that queries, or that leads to a hook, by `await run(self.get_context_data)`.
 
 A view object serves one request. (Django documentation, "Asynchronous class-based views".)
 """
@@ -13,9 +23,87 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from types import MethodType
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.decorators import classonlymethod
+from django.utils.functional import classproperty
+from django.views.generic.base import View
+
 from django_aio.bridge import in_bridge, run
+from django_aio.conf import is_below
+from django_aio.hooks import adopt, adopting, is_hook
+from django_aio.policy import in_thread, is_cooperative
+
+REMEDY = (
+    "In a coroutine call that code with 'await run(...)', such as "
+    "'await run(self.get_context_data)', and a view without asynchronous handlers with "
+    "'await run(view, request)'."
+)
+
+
+def adopt_view(cls: Any) -> None:
+    """Turn the coroutine functions of a view class that override methods into hooks."""
+    # options() is no handler for Django when it decides which kind of view this is. as_view()
+    # copies the attributes of dispatch() to the view, which is no coroutine function for that.
+    handlers = {*View.http_method_names, *cls.http_method_names} - {"options"}
+    adopt(cls, REMEDY, besides=handlers, unmarked=("dispatch",))
+
+
+# `View.__init_subclass__`: see adopting().
+init_subclass = adopting(View, adopt_view)
+
+
+def as_view(upstream: Any) -> Any:
+    """`View.as_view`: methods that were decorated after the class was made are hooks too."""
+    make: Callable[..., Any] = upstream.__func__
+
+    @functools.wraps(make)
+    def as_view(cls: Any, /, **initkwargs: Any) -> Callable[..., Any]:
+        if not is_below(cls.__module__, ("django",)):
+            adopt_view(cls)
+        view = make(cls, **initkwargs)
+        # Whoever decorates or awaits an asynchronous view calls it from a coroutine.
+        return _set_up_in_bridge(view) if cls.view_is_async and is_hook(cls.setup) else view
+
+    made: Any = as_view
+    return classonlymethod(made)
+
+
+def _set_up_in_bridge(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The asynchronous view, whose `setup()` is a hook."""
+
+    @functools.wraps(view)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await (await run(view, *args, **kwargs))
+
+    return call
+
+
+def view_is_async(upstream: Any) -> Any:
+    """`View.view_is_async`: synchronous handlers that Django itself defines do not count."""
+
+    def view_is_async(cls: type[View]) -> bool:
+        try:
+            return upstream.__get__(None, cls)  # type: ignore[no-any-return]
+        except ImproperlyConfigured:
+            if all(map(iscoroutinefunction, _own_handlers(cls))):
+                return True
+            raise
+
+    return classproperty(view_is_async)
+
+
+def _own_handlers(cls: type[View]) -> list[Any]:
+    """The handlers that another class than one of Django's defines."""
+    found = []
+    for name in cls.http_method_names:
+        definer = next((base for base in cls.__mro__ if name in vars(base)), View)
+        if name != "options" and not is_below(definer.__module__, ("django",)):
+            found.append(getattr(cls, name))
+    return found
 
 
 def setup(upstream: Callable[..., None]) -> Callable[..., None]:
@@ -25,9 +113,22 @@ def setup(upstream: Callable[..., None]) -> Callable[..., None]:
     def setup(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
         upstream(self, request, *args, **kwargs)
         if self.view_is_async:
+            _place_handler(self, request)
             self.dispatch = functools.partial(_dispatch, self)
+        elif is_hook(self.dispatch):
+            _place_handler(self, request)
 
     return setup
+
+
+def _place_handler(view: Any, request: Any) -> None:
+    """Have a synchronous handler that a coroutine leads to run where the policy says."""
+    name = request.method.lower()
+    handler = getattr(view, name, None) if name in view.http_method_names else None
+    if name == "options" or not isinstance(handler, MethodType):
+        return
+    if not (iscoroutinefunction(handler) or is_cooperative(handler)):
+        setattr(view, name, in_thread(handler, "handler"))
 
 
 def _dispatch(view: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:

@@ -1,0 +1,98 @@
+"""`ModelAdmin` and inlines: any method may be a coroutine function, and so may actions.
+
+Django's code calls these methods, on the loop or in a thread, and gets what a coroutine function
+returns: see `hooks.py`. What is called `has_..._permission` never passes for a yes because it is a
+coroutine, whether Django has such a method or an action asks for it.
+
+An action is a method, a function in `actions`, or one that is registered with the site. Coroutine
+functions are awaited. Synchronous ones run where the policy says.
+
+Called by whoever serves the admin, in any thread. (Django documentation, "The Django admin site",
+"Admin actions".)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import django
+from asgiref.sync import iscoroutinefunction
+from django.contrib.admin.options import BaseModelAdmin
+
+from django_aio.bridge import in_bridge
+from django_aio.hooks import adopt, adopting, hook, is_hook, is_upstream
+from django_aio.policy import in_thread, is_cooperative
+
+REMEDY = "In a coroutine call that code with 'await run(...)', such as 'await run(view, request)'."
+# Django copies the attributes of views, and calls any method as a plain function.
+ALL = ("",)
+
+Actions = dict[str, Any]
+
+
+def adopt_admin(cls: Any) -> None:
+    """Turn the coroutine functions of a `ModelAdmin` or inline class into hooks."""
+    adopt(cls, REMEDY, prefixes=("has_", "view_on_site"), unmarked=ALL)
+    if django.VERSION < (6, 1):
+        _prepare_overridden(cls)
+
+
+def _prepare_overridden(cls: type) -> None:
+    """Have the actions that an overridden `get_actions()` adds prepared as well."""
+    for definer in cls.__mro__:
+        method = vars(definer).get("get_actions")
+        if method is None or is_upstream(definer):
+            continue
+        if not hasattr(method, PREPARED):
+            prepared = get_actions(method)
+            setattr(prepared, PREPARED, True)
+            setattr(definer, "get_actions", prepared)  # noqa: B010
+
+
+PREPARED = "_aio_prepared"
+
+
+def get_actions(upstream: Callable[..., Actions]) -> Callable[..., Actions]:
+    """`ModelAdmin.get_actions`: actions that Django may call, whatever kind of function they are.
+
+    From Django 6.1 on also what calls it, so that actions are prepared which an override adds.
+    """
+
+    @functools.wraps(upstream)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Actions:
+        actions = upstream(self, *args, **kwargs)
+        return {name: _prepared(self, name, action) for name, action in actions.items()}
+
+    return call
+
+
+def _prepared(model_admin: Any, name: str, action: Any) -> Any:
+    """An action as Django describes it, by a tuple or from 6.1 on by an object."""
+    func = action[0] if isinstance(action, tuple) else action.func
+    adapted = _adapted(model_admin, name, func)
+    if adapted is func:
+        return action
+    if isinstance(action, tuple):
+        return (adapted, *action[1:])
+    return dataclasses.replace(action, func=adapted)
+
+
+def _adapted(model_admin: Any, name: str, func: Any) -> Any:
+    if is_hook(func):
+        return func
+    if iscoroutinefunction(func):
+        return hook(func, REMEDY, marked=False)
+    if not in_bridge():
+        return func
+    # Django takes methods off the class. The mark of the class is theirs.
+    own = getattr(type(model_admin), name, None) is func
+    trusted = is_cooperative(MethodType(func, model_admin) if own else func)
+    return func if trusted else in_thread(func, "action")
+
+
+# `BaseModelAdmin.__init_subclass__`: see adopting().
+init_subclass = adopting(BaseModelAdmin, adopt_admin)

@@ -1,0 +1,96 @@
+"""`AdminSite`: any method may be a coroutine function, and so may the views that it guards.
+
+`admin_view()` asks `has_permission()` and calls the view, synchronously. A view that is a coroutine
+function is awaited there, on the loop or in a thread.
+
+The index and the list of applications on every page ask all registered admin classes what their
+user may do. Those that answer by code which the policy does not trust are asked in a thread.
+
+Called by whoever serves the admin, in any thread. (Django documentation, "AdminSite objects".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.contrib.admin.sites import AdminSite
+
+from django_aio.bridge import in_bridge
+from django_aio.conf import listed
+from django_aio.contrib.admin.options import ALL, REMEDY
+from django_aio.core.handlers.base import as_coroutine, as_sync
+from django_aio.elsewhere import blocking_methods
+from django_aio.hooks import MARKS, adopt, adopting, attributes_of
+from django_aio.policy import in_thread
+
+View = Callable[..., Any]
+
+
+def adopt_site(cls: Any) -> None:
+    """Turn the coroutine functions of an `AdminSite` class into hooks."""
+    adopt(cls, REMEDY, prefixes=("has_",), unmarked=ALL)
+
+
+# `AdminSite.__init_subclass__`: see adopting().
+init_subclass = adopting(AdminSite, adopt_site)
+
+
+def admin_view(upstream: Callable[..., View]) -> Callable[..., View]:
+    """`AdminSite.admin_view`: a view that is a coroutine function is awaited."""
+
+    @functools.wraps(upstream)
+    def admin_view(self: Any, view: View, *args: Any, **kwargs: Any) -> View:
+        if not iscoroutinefunction(view):
+            return upstream(self, view, *args, **kwargs)
+        guarded = upstream(self, _copied(as_sync(view), view), *args, **kwargs)
+        # The mark, unlike the keyword `async`, is copied to what a project puts round this.
+        marked = any(mark in view.__dict__ for mark in MARKS)
+        return _copied(as_coroutine(guarded), guarded) if marked else guarded
+
+    return admin_view
+
+
+def _copied(wrapper: View, view: View) -> View:
+    """The wrapper, with the attributes that say how Django treats the view."""
+    vars(wrapper).update({**attributes_of(view), "__wrapped__": view})
+    return wrapper
+
+
+PERMISSIONS = (
+    *(f"has_{what}_permission" for what in ("module", "add", "change", "delete", "view")),
+    "get_model_perms",
+)
+SEARCH = (*PERMISSIONS, "get_queryset", "get_search_", "get_paginator", "get_ordering", "to_field")
+
+
+def build_app_dict(upstream: View) -> View:
+    """`AdminSite._build_app_dict`: permissions are asked where the policy says."""
+
+    @functools.wraps(upstream)
+    def _build_app_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return where_trusted(upstream, self, PERMISSIONS)(self, *args, **kwargs)
+
+    return _build_app_dict
+
+
+def where_trusted(func: View, site: Any, names: tuple[str, ...]) -> View:
+    """The function as one that goes to a thread if a registered class is not trusted.
+
+    Those of its methods count whose names start with one of `names`.
+    """
+    if in_bridge():
+        on_list = listed()
+        for model_admin in site._registry.values():
+            cls: Any = type(model_admin)
+            if _may_block(cls, names, on_list):
+                return in_thread(func, "methods of the admin class", of=cls)
+    return func
+
+
+@functools.lru_cache(maxsize=4096)
+def _may_block(cls: Any, names: tuple[str, ...], on_list: tuple[str, ...]) -> bool:
+    """Whether the class has such a method of its own that is not trusted. The list matters too."""
+    return any(name.startswith(names) for name in blocking_methods(cls))

@@ -1,0 +1,1 @@
+"""Forms whose fields, validators and methods may be coroutine functions."""

@@ -1,0 +1,53 @@
+"""Model forms and their formsets: awaitable twins of what saves.
+
+`await form.asave()` runs Django's own `save()` inside the bridge, as one call: it opens no
+transaction of its own, as in Django. An uploaded file is written by its storage, which blocks.
+(Django documentation, "Creating forms from models".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from django_aio.db.models import Twin, twin
+
+
+def _saving(name: str) -> Twin:
+    """A twin that templates do not call, like what it is the twin of."""
+    method = twin(name)
+    method.alters_data = True  # type: ignore[attr-defined]
+    return method
+
+
+asave = _saving("save")
+asave_m2m = _saving("save_m2m")
+asave_new = _saving("save_new")
+asave_existing = _saving("save_existing")
+adelete_existing = _saving("delete_existing")
+
+
+def model_to_dict(upstream: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """`model_to_dict()` for the initial data of a form, which a coroutine may make.
+
+    What is related many-to-many takes a query. Where that cannot be waited for, the initial value
+    is a callable, which Django calls when it is needed.
+    """
+
+    @functools.wraps(upstream)
+    def model_to_dict(instance: Any, fields: Any = None, exclude: Any = None) -> dict[str, Any]:
+        try:
+            return upstream(instance, fields, exclude)
+        except SynchronousOnlyOperation:
+            excluded = exclude or ()
+            related = [field for field in instance._meta.many_to_many if field.editable]
+            data = upstream(instance, fields, [*excluded, *(field.name for field in related)])
+            for field in related:
+                if field.name not in excluded and (fields is None or field.name in fields):
+                    data[field.name] = functools.partial(field.value_from_object, instance)
+            return data
+
+    return model_to_dict

@@ -1,0 +1,11 @@
+"""`arender()` of all that forms are rendered from: forms, formsets, bound fields, lists of errors.
+
+Queries of the choices, and coroutine functions of widgets, wait on the loop. (Django documentation,
+"Outputting forms as HTML".)
+"""
+
+from __future__ import annotations
+
+from django_aio.db.models import twin
+
+arender = twin("render")

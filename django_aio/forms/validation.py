@@ -1,0 +1,103 @@
+"""Validators that are coroutine functions, and the validation of models.
+
+In the lists `validators` of form fields and model fields, coroutine functions, and callables whose
+answer is awaitable, stand among plain ones; each is awaited before the next is called. Inside the
+bridge a synchronous validator that the policy does not trust runs in a thread. The lists themselves
+are not touched.
+
+`Model.clean()` and the other methods of `NAMES` may be coroutine functions. (Django documentation,
+"Validators" and "Validating objects".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.db.models import Model
+
+from django_aio.bridge import in_bridge
+from django_aio.db.models import twin
+from django_aio.forms.subclasses import adopt_named, settle
+from django_aio.hooks import adopting
+from django_aio.hooks import settle as settle_hook
+from django_aio.parts import name_of
+from django_aio.policy import in_thread, is_cooperative
+
+REMEDY = (
+    "Call 'await form.ais_valid()' or 'await instance.afull_clean()', or run the function that "
+    "gets here with 'await run(function, ...)'."
+)
+# What Django calls of a model when it validates, and when it redirects to an object.
+NAMES = (
+    "clean",
+    "clean_fields",
+    "validate_unique",
+    "validate_constraints",
+    "full_clean",
+    "get_absolute_url",
+)
+
+model_init_subclass = adopting(Model, functools.partial(adopt_named, names=NAMES, remedy=REMEDY))
+
+afull_clean = twin("full_clean")
+aclean_fields = twin("clean_fields")
+aclean = twin("clean")
+avalidate_unique = twin("validate_unique")
+avalidate_constraints = twin("validate_constraints")
+
+
+def run_validators(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`run_validators()` of form fields and model fields."""
+
+    @functools.wraps(upstream)
+    def run_validators(self: Any, value: Any) -> None:
+        validators = self.validators
+        for validator in validators:
+            if type(validator) not in _djangos and not _is_djangos(validator):
+                self = _Validating(self, [functools.partial(_call, each) for each in validators])
+                break
+        upstream(self, value)
+
+    return run_validators
+
+
+# Classes of Django's whose objects have been met. Grows to a dozen; any thread adds to it.
+_djangos: set[type] = set()
+
+
+def _is_djangos(validator: Any) -> bool:
+    """Whether the validator is one of Django's, which neither waits nor blocks."""
+    if type(validator) is FunctionType:
+        # Not __module__: functools.wraps() copies that.
+        return bool(validator.__globals__.get("__name__", "").startswith("django."))
+    module = type(validator).__module__
+    if not module.startswith("django.") or module.startswith("django.utils."):  # lazy objects
+        return False
+    _djangos.add(type(validator))
+    return True
+
+
+class _Validating:
+    """A field with other validators, for one call of its `run_validators()`."""
+
+    def __init__(self, field: Any, validators: list[Callable[[Any], None]]) -> None:
+        self._field = field
+        self.validators = validators
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._field, name)
+
+
+def _call(validator: Any, value: Any) -> None:
+    """Call a validator where the policy says, and wait for its answer."""
+    if iscoroutinefunction(validator) or iscoroutinefunction(getattr(validator, "__call__", None)):  # noqa: B004
+        settle_hook(functools.partial(validator, value), name_of(validator), REMEDY)
+        return
+    call = validator
+    if in_bridge() and not is_cooperative(validator):
+        call = in_thread(validator, "validator")
+    settle(call(value), name_of(validator), REMEDY)

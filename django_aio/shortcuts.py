@@ -1,0 +1,90 @@
+"""The shortcuts that Django does not have in this colour: `arender()`, `astream()`, `aredirect()`.
+
+They are in `django.shortcuts` too. (Django documentation, "Django shortcut functions".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from django import shortcuts
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.template import loader
+
+from django_aio.bridge import run
+from django_aio.template.awaiting import is_awaitable, settle
+
+TemplateName = str | Sequence[str]
+Context = dict[str, Any] | None
+
+
+async def arender(
+    request: HttpRequest | None,
+    template_name: TemplateName,
+    context: Context = None,
+    content_type: str | None = None,
+    status: int | None = None,
+    using: str | None = None,
+) -> HttpResponse:
+    """Render a template into a response. What it waits for lets the loop go on.
+
+    The arguments, the result and the errors are those of `render()`. May be called by any
+    coroutine.
+    """
+    return await run(shortcuts.render, request, template_name, context, content_type, status, using)
+
+
+def astream(
+    request: HttpRequest | None,
+    template_name: TemplateName,
+    context: Context = None,
+    content_type: str | None = None,
+    status: int | None = None,
+    using: str | None = None,
+) -> StreamingHttpResponse:
+    """A response that is rendered while it is sent: what stands before a wait leaves before it.
+
+    The arguments are those of `render()`. The template is loaded at once, so one that does not
+    exist is an error of the view. It is rendered when the middleware is done with the response:
+    what a template changes then, a cookie or the session, comes too late. To be called by a view
+    under ASGI, of either colour.
+
+    With an engine that cannot stream the page is a single piece.
+    """
+    if isinstance(template_name, str):
+        template = loader.get_template(template_name, using=using)
+    else:
+        template = loader.select_template(list(template_name), using=using)
+    pieces = getattr(template, "astream", None) or functools.partial(_whole, template)
+    return StreamingHttpResponse(pieces(context, request), content_type=content_type, status=status)
+
+
+async def _whole(template: Any, *args: Any) -> AsyncIterator[str]:
+    yield await run(template.render, *args)
+
+
+async def aredirect(to: Any, *args: Any, **kwargs: Any) -> HttpResponseRedirect:
+    """Redirect to a URL, a view or an object whose `get_absolute_url()` may query or be awaited.
+
+    The arguments, the result and the errors are those of `redirect()`. May be called by any
+    coroutine.
+    """
+    return await run(shortcuts.redirect, to, *args, **kwargs)
+
+
+def resolve_url(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`resolve_url()`: `get_absolute_url()` may be a coroutine function."""
+
+    @functools.wraps(upstream)
+    def resolve_url(to: Any, *args: Any, **kwargs: Any) -> Any:
+        url = upstream(to, *args, **kwargs)
+        if isinstance(url, str) or not is_awaitable(type(url)):
+            return url
+        return settle(url, f"{type(to).__qualname__}.get_absolute_url()", remedy=REDIRECT)
+
+    return resolve_url
+
+
+REDIRECT = "Redirect with 'await aredirect(...)'."

@@ -1,0 +1,155 @@
+"""Templates, variables and the parser: `arender()`, `astream()`, awaitables as variables.
+
+A variable whose value is awaitable is waited for when the template reaches it, at the end of a
+lookup and in the middle (`{{ order.customer.name }}`, where `customer()` is a coroutine function).
+Filters and nodes of a project's run where the policy says. What templates consist of otherwise is
+Django's, called unchanged.
+
+(Django documentation, "The Django template language: for Python programmers".)
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from django.template.base import VariableDoesNotExist
+from django.template.context import Context
+
+from django_aio.bridge import in_bridge, run
+from django_aio.conf import OURS, is_below
+from django_aio.policy import in_thread, is_cooperative
+from django_aio.template.awaiting import PLAIN, Memo, is_awaitable, new_memo, settle
+from django_aio.template.calls import adapt
+from django_aio.template.streams import Sink, stream
+
+Lookup = Callable[[Any, Any], Any]
+
+MEMO = "_aio_results"
+ADOPTED = "_aio_adopted"
+# What the rest of a lookup begins with: no variable can be called that.
+RESULT = "\0"
+
+
+async def arender(self: Any, context: Context) -> str:
+    """`Template.arender(context)`: render the template; what it waits for lets the loop go on.
+
+    The same arguments, result and errors as `render()`. May be called by any coroutine.
+    """
+    return await run(self.render, context)
+
+
+def astream(self: Any, context: Context) -> AsyncGenerator[str, None]:
+    """`Template.astream(context)`: yield the page piece by piece, each before the next wait.
+
+    Joined, the pieces are what `render()` returns; they are of any length. Errors are raised after
+    what was rendered before them. Close the generator (`aclose()`) if you leave it early. May be
+    consumed by any coroutine.
+    """
+    return stream(functools.partial(self.render, context), Sink(self))
+
+
+def resolve(upstream: Lookup) -> Lookup:
+    """`Variable.resolve`: what is awaitable is waited for.
+
+    That costs one look at the type of the result. Upstream is called where there is more to do than
+    to look a name up: a literal, a translation.
+    """
+
+    @functools.wraps(upstream)
+    def resolve(self: Any, context: Any) -> Any:
+        if self.lookups is None or self.translate:
+            return upstream(self, context)
+        try:
+            value = self._resolve_lookup(context)
+        except VariableDoesNotExist as missing:
+            bit, value = missing.params or (None, None)
+            if not is_awaitable(type(value)):
+                raise
+            left = _from(self.lookups, bit)
+        else:
+            kind = type(value)
+            if kind in PLAIN or not is_awaitable(kind):
+                return value
+            left = ()
+        # Upstream calls what it finds, and its rules for errors hold for the wait too.
+        rest = copy.copy(self)
+        rest.lookups = (RESULT, *left)
+        wait = functools.partial(settle, value, f"The variable {self.var!r}", _memo(context))
+        return resolve(rest, _context_of(wait, context))
+
+    return resolve
+
+
+def _from(lookups: tuple[str, ...], bit: Any) -> tuple[str, ...]:
+    """The part of a lookup that was not done: from `bit` on.
+
+    By identity first: a name may stand in it twice.
+    """
+    for at, each in enumerate(lookups):
+        if each is bit:
+            return lookups[at:]
+    return lookups[lookups.index(bit) :]
+
+
+def _memo(context: Any) -> Memo | None:
+    """The results of this render, which all of its templates share."""
+    render_context = getattr(context, "render_context", None)
+    if render_context is None:
+        return None
+    memo: Memo = render_context.dicts[0].setdefault(MEMO, new_memo())
+    return memo
+
+
+def _context_of(wait: Callable[[], Any], context: Any) -> Context:
+    """A context with the result alone, for the rest of a lookup."""
+    alone = Context({RESULT: wait})
+    for name in ("template", "template_name", "render_context"):
+        if hasattr(context, name):
+            setattr(alone, name, getattr(context, name))
+    return alone
+
+
+def find_filter(upstream: Lookup) -> Lookup:
+    """`Parser.find_filter`: filters may be coroutine functions, and run where the policy says."""
+
+    @functools.wraps(upstream)
+    def find_filter(self: Any, filter_name: str) -> Any:
+        return adapt(upstream(self, filter_name), "filter")
+
+    return find_filter
+
+
+def extend_nodelist(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`Parser.extend_nodelist`: nodes of a project's run where the policy says.
+
+    All nodes of a template pass here when it is compiled; Django's own cost nothing afterwards.
+    """
+
+    @functools.wraps(upstream)
+    def extend_nodelist(self: Any, nodelist: Any, node: Any, token: Any) -> None:
+        upstream(self, nodelist, node, token)
+        cls = type(node)
+        if not is_below(cls.__module__, OURS) and not hasattr(cls.render_annotated, ADOPTED):
+            cls.render_annotated = _by_policy(cls, cls.render_annotated)
+
+    return extend_nodelist
+
+
+def _by_policy(cls: type, render_annotated: Lookup) -> Lookup:
+    """A node's `render_annotated()`, in a thread if the bridge renders what may not run there.
+
+    The class's and not the node's: nodes are copied.
+    """
+    elsewhere = in_thread(render_annotated, "template tag", of=cls)
+
+    @functools.wraps(render_annotated)
+    def call(self: Any, context: Any) -> Any:
+        if in_bridge() and not is_cooperative(type(self)):
+            return elsewhere(self, context)
+        return render_annotated(self, context)
+
+    setattr(call, ADOPTED, True)
+    return call

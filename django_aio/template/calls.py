@@ -1,0 +1,64 @@
+"""Functions of a project's that templates call: tags, filters, context processors.
+
+A coroutine function is awaited. A synchronous one that the policy does not trust on the loop runs
+in a thread, if it is called inside the bridge. Django's own functions are left as they are, so that
+rendering costs what it did.
+
+Adapted when a template is compiled or an engine made; called by the thread that renders.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+from django_aio.bridge import in_bridge
+from django_aio.conf import OURS, is_below
+from django_aio.parts import module_of, name_of
+from django_aio.policy import in_thread, is_cooperative
+from django_aio.template.awaiting import settled
+
+# What Django looks for on the function of a filter.
+FLAGS = ("expects_localtime", "is_safe", "needs_autoescape", "_filter_name")
+
+
+def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """The function as templates may call it: anywhere, whatever its colour.
+
+    The policy is asked at each call, as the list may change in tests. `kind` is what the log calls
+    the function.
+    """
+    if is_plain(func):
+        return func
+    asynchronous = is_asynchronous(func)
+    elsewhere = func if asynchronous else in_thread(func, kind)
+    name = f"The result of the {kind} {name_of(func)}"
+
+    # Not all that wraps() copies: this is no coroutine function.
+    @functools.wraps(func, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        hops = not asynchronous and in_bridge() and not is_cooperative(func)
+        return settled((elsewhere if hops else func)(*args, **kwargs), name)
+
+    for flag in FLAGS:
+        if hasattr(func, flag):
+            setattr(call, flag, getattr(func, flag))
+    return call
+
+
+def is_plain(func: Any) -> bool:
+    """Whether this is a synchronous function of Django's, and nothing of a project's is in it."""
+    return (
+        is_below(module_of(func), OURS)
+        and not hasattr(func, "__wrapped__")
+        and not is_asynchronous(func)
+    )
+
+
+def is_asynchronous(func: Any) -> bool:
+    """Whether this is a coroutine function, or an object whose `__call__()` is one."""
+    method = getattr(type(func), "__call__", None)  # noqa: B004
+    return iscoroutinefunction(func) or iscoroutinefunction(method)

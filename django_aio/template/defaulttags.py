@@ -1,0 +1,49 @@
+"""`{% for %}` over an asynchronous iterable, such as a page of `AsyncPaginator`.
+
+It is read to its end before the loop starts, as Django reads every iterator. Asynchronous
+generators need nothing here: as variables they are lists already.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django_aio.template.awaiting import read_out, settle
+
+
+def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`ForNode.__init__`: what the loop is over may be asynchronous."""
+
+    @functools.wraps(upstream)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        upstream(self, *args, **kwargs)
+        self.sequence = _Sequence(self.sequence)
+
+    return __init__
+
+
+class _Sequence:
+    """What a loop is over: the expression, whose value is read out if it is asynchronous."""
+
+    def __init__(self, expression: Any) -> None:
+        self._expression = expression
+
+    def resolve(self, *args: Any, **kwargs: Any) -> Any:
+        value = self._expression.resolve(*args, **kwargs)
+        kind = type(value)
+        if not hasattr(kind, "__aiter__") or hasattr(kind, "__iter__"):  # a queryset has both
+            return value
+        return settle(read_out(value), f"The sequence {self._expression}")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for while it is copied
+            raise AttributeError(name)
+        return getattr(self._expression, name)
+
+    def __str__(self) -> str:
+        return str(self._expression)
+
+    def __repr__(self) -> str:
+        return repr(self._expression)

@@ -1,0 +1,25 @@
+"""`arender_to_string()`: a template found and rendered, on the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http import HttpRequest
+from django.template import loader
+
+from django_aio.bridge import run
+
+
+async def arender_to_string(
+    template_name: str | Sequence[str],
+    context: dict[str, Any] | None = None,
+    request: HttpRequest | None = None,
+    using: str | None = None,
+) -> str:
+    """Load a template and render it. What it waits for lets the loop go on.
+
+    The arguments, the result and the errors are those of `render_to_string()` (Django
+    documentation, "django.template.loader"). May be called by any coroutine.
+    """
+    return await run(loader.render_to_string, template_name, context, request, using)

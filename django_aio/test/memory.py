@@ -1,0 +1,120 @@
+"""An in-memory SQLite database that a test shares with its live server.
+
+Whoever opens such a database again finds another one, or with a shared cache finds its tables
+locked. So the server's loop gets the connection that the test has, and both take turns: a chain of
+the server leases it for a statement or a transaction, and the test has it for a statement, or for
+as long as SQLite is in a transaction. The turn is a `Gate`, which threads and loops may wait for:
+the test may be a task of a loop that a browser's driver blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import aiosqlite
+
+from django_aio.bridge import run
+from django_aio.db import pool
+from django_aio.db.backends.memory import MemoryPool
+from django_aio.db.backends.sqlite3 import open_worker
+from django_aio.db.gates import Gate
+from django_aio.test.cursors import WholeCursor
+
+# So long does a request wait for the test.
+TURN_SECONDS = 10.0
+
+
+class SharedMemory(MemoryPool):
+    """The server's way to the test's connection. Touched by the server's loop."""
+
+    def __init__(self, worker: aiosqlite.Connection, turns: Gate, *, starts: bool) -> None:
+        super().__init__()
+        self._worker = worker
+        self._turns = turns
+        self._starts = starts  # whether the worker's thread ends with this loop
+
+    async def take(self, connector: Callable[[], Any]) -> aiosqlite.Connection:
+        """Wait for the connection, as long as SQLite waits for a lock."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await run(self._turns.acquire, object(), None)
+        except TimeoutError:
+            raise sqlite3.OperationalError(
+                f"database is locked: for {TURN_SECONDS:g} s the test, or another request, has had "
+                "the one connection of the in-memory database, in a transaction. A test must not "
+                "wait for its live server inside of one; derive it from TestCase as well, and the "
+                "server is in its transactions."
+            ) from None
+        assert self._worker is not None
+        return self._worker
+
+    async def give_back(self) -> None:
+        """Let the next one have it, outside any transaction."""
+        worker = self._worker
+        try:
+            if worker is not None and worker._conn.in_transaction:
+                await worker.rollback()
+        finally:
+            self._turns.release()
+
+    async def aclose(self) -> None:
+        """End the thread. The connection stays open: it is the test's."""
+        worker, self._worker = self._worker, None
+        if worker is not None and self._starts:
+            worker._connection = None
+            ended = worker.stop()
+            if ended is not None:
+                await ended
+
+
+class Memory:
+    """One shared database. Made and used by the thread of the test, to which `wrapper` belongs."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self._turns = Gate()
+        # Where the test is a task it keeps its lease for as long as it shares it.
+        self._leased = wrapper.aio.shared
+        if self._leased:
+            wrapper.aio.leased = True
+            wrapper.aio.holds += 1
+        wrapper.ensure_connection()
+        self._physical = wrapper.connection
+        for name in ("_commit", "_rollback", "_set_autocommit"):
+            setattr(wrapper, name, functools.partial(self._in_turn, getattr(wrapper, name)))
+        wrapper.create_cursor = functools.partial(self._cursor, wrapper.create_cursor)
+
+    def _in_turn(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call `method` when it is the test's turn, which lasts while a transaction is open."""
+        self._turns.acquire(self, None)
+        try:
+            return method(*args)
+        finally:
+            if not self._physical.in_transaction:
+                self._turns.release()
+
+    def _cursor(self, create_cursor: Callable[..., Any], name: str | None = None) -> WholeCursor:
+        return WholeCursor(create_cursor(name), self._in_turn)
+
+    async def serve(self) -> None:
+        """On the server's loop: its chains find the test's connection."""
+        here = pool.store()
+        await here.watch()
+        worker = self._wrapper.aio.worker
+        if worker is None:
+            worker = aiosqlite.Connection(lambda: self._physical, 64)
+            await open_worker(worker)
+        starts = worker is not self._wrapper.aio.worker
+        here.pools[self._wrapper.alias] = SharedMemory(worker, self._turns, starts=starts)
+
+    def take_back(self) -> None:
+        """When the server has ended."""
+        for name in ("_commit", "_rollback", "_set_autocommit", "create_cursor"):
+            vars(self._wrapper).pop(name, None)
+        if self._leased:
+            self._wrapper.aio.holds -= 1
+            pool.release_lease(self._wrapper)

@@ -1,0 +1,62 @@
+"""Reading of `asgiref.local.Local`, which a request does hundreds of times, without its detour.
+
+The active language, time zone and URLconf are attributes of such objects, and nearly always unset.
+A look at one that is unset costs 4 µs, most of it for the text of an AttributeError, which
+`getattr()` with a default throws away: some 5% of a page with many links. `quick()` reads the same
+storage by the same rule: a value belongs to the context and the thread that it was set in.
+
+Writing is asgiref's. If its storage is not the one that is known here, nothing is changed. Called
+from any thread and task.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import Any
+
+from asgiref.local import Local
+
+_thread = threading.get_ident
+
+
+class QuickLocal:
+    """Stands in for a `Local`: the same attributes. Any thread and task."""
+
+    __slots__ = ("_data", "_local")
+
+    _data: ContextVar[Any]
+    _local: Any
+
+    def __init__(self, local: Any) -> None:
+        object.__setattr__(self, "_local", local)
+        object.__setattr__(self, "_data", local._storage._data)
+
+    def __getattr__(self, name: str) -> Any:
+        stored = self._data.get(None)
+        if stored is not None and name in stored.data and stored.thread_id == _thread():
+            return stored.data[name]
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._local, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._local, name)
+
+
+def quick(upstream: Any) -> Any:
+    """The `Local` as a `QuickLocal`, or as it is if this asgiref stores values in another way."""
+    return QuickLocal(upstream) if _is_known() else upstream
+
+
+def _is_known() -> bool:
+    """Whether what a Local stores is found where `QuickLocal` looks, and nowhere else."""
+    probe: Any = Local()
+    try:
+        quickly: Any = QuickLocal(probe)
+        before = getattr(quickly, "value", None)
+        probe.value = probe
+        return before is None and quickly.value is probe
+    except (AttributeError, TypeError):
+        return False

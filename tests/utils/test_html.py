@@ -1,0 +1,45 @@
+"""Escaping: the same answers as Django's, for text of every kind."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import html
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy
+
+
+class Text(str):
+    """A kind of text of a project's own."""
+
+
+@pytest.mark.parametrize("kind", [str, Text, SafeString])
+def test_text_is_escaped_once_more_each_time(kind: type[str]) -> None:
+    """`escape()` escapes even what is safe already, and its answer is safe."""
+    answer = html.escape(kind("<b> & 'c'"))
+    assert answer == "&lt;b&gt; &amp; &#x27;c&#x27;"
+    assert type(answer) is SafeString
+
+
+def test_numbers_and_none_become_text() -> None:
+    assert html.escape(3) == "3"
+    assert html.escape(None) == "None"
+
+
+@pytest.mark.parametrize("function", [html.escape, html.mark_safe])
+def test_lazy_translations_stay_lazy(function: object) -> None:
+    lazy = function(gettext_lazy("Yes & no"))  # type: ignore[operator]
+    assert isinstance(lazy, Promise)
+    assert str(lazy).startswith("Yes")
+
+
+def test_safe_text_stays_the_same_object() -> None:
+    safe = mark_safe("<b>")
+    assert html.mark_safe(safe) is safe
+    assert type(html.mark_safe("<b>")) is SafeString
+
+
+def test_keywords_and_wrong_calls_are_answered_as_by_django() -> None:
+    assert html.escape(text="<") == "&lt;"
+    with pytest.raises(TypeError, match="escape"):
+        html.escape("<", "b")

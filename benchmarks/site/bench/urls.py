@@ -1,13 +1,14 @@
 """The five pages, in the spelling that the contender asks for, and those of other benchmarks.
 
-`sse.py` has a stream and its status, `state.py` a login page and one for who is logged in.
+`sse.py` has a stream and its status, `state.py` a login page and one for who is logged in,
+`streaming.py` a page with slow queries.
 """
 
 from django.conf import settings
 from django.contrib.auth.views import LoginView
 from django.urls import path
 
-from . import events
+from . import events, slow
 
 if settings.ASYNCHRONOUS_VIEWS:
     from . import views
@@ -22,6 +23,8 @@ urlpatterns = [
     path("parallel", views.parallel),
     path("events", events.events),
     path("status", events.status),
+    path("slow", slow.whole),
+    path("slow/streamed", slow.streamed),
     path("account", views.account),
     path("login", LoginView.as_view(template_name="login.html")),
 ]

@@ -240,6 +240,7 @@ _SERIES: tuple[Patch, ...] = (
     *(replace(f"django.utils.html:{name}", "django_aio.utils.html:plainly", "plain text is not looked through for lazy translations") for name in ("escape", "mark_safe")),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
+    add("django.conf:LazySettings.__getattribute__", "django_aio.conf:getattribute", "settings are found as other attributes are"),
     replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
 )
 # fmt: on

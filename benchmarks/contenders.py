@@ -38,6 +38,7 @@ class Contender:
     aio: bool = False
     sync_views: bool = False
     gunicorn: bool = False
+    application: str = "bench.asgi:application"
 
     def missing(self) -> str | None:
         """Why this contender cannot run here, or None if it can."""
@@ -62,7 +63,7 @@ class Contender:
             return [sys.executable, "-m", "gunicorn", *options, "bench.wsgi"]
         options = ["--workers=1", "--no-access-log", "--log-level=warning", "--lifespan=auto"]
         options += [f"--host={HOST}", f"--port={port}"]
-        return [sys.executable, "-m", "uvicorn", *options, "bench.asgi:application"]
+        return [sys.executable, "-m", "uvicorn", *options, self.application]
 
 
 # `asgi` is Django as it is, and what the others are compared with. The `-sync` ones serve

@@ -56,6 +56,8 @@ class PresentationError(RuntimeError):
 class Demo(Contender):
     """The demo as one contender."""
 
+    application: str = "project.asgi:application"
+
     def environ(self, database: dict[str, str]) -> dict[str, str]:
         """The environment of its server."""
         environ = dict(os.environ | database)
@@ -63,12 +65,6 @@ class Demo(Contender):
         environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
         environ["STOCK"] = str(int(not self.aio))
         return environ
-
-    def command(self, port: int, threads: int) -> list[str]:
-        """The server's command line."""
-        options = ["--workers=1", "--no-access-log", "--log-level=warning", "--lifespan=auto"]
-        options += [f"--host={HOST}", f"--port={port}"]
-        return [sys.executable, "-m", "uvicorn", *options, "project.asgi:application"]
 
 
 STOCK, OURS = Demo("Django, ASGI"), Demo("Django + django-aio", aio=True)

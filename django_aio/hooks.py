@@ -19,7 +19,7 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -27,6 +27,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefuncti
 
 from django_aio.bridge import BridgeError, in_bridge, run
 from django_aio.conf import is_below
+from django_aio.parts import leads_to
 from django_aio.utils.coroutines import finish
 
 COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -50,7 +51,8 @@ def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callab
     def call(*args: Any, **kwargs: Any) -> Any:
         if _is_awaited(sys._getframe(1)):
             return func(*args, **kwargs)
-        return settle(functools.partial(func, *args, **kwargs), func.__qualname__, remedy)
+        message = refusal(func.__qualname__, remedy)
+        return settle(functools.partial(func, *args, **kwargs), message)
 
     # Not merely true: functools.wraps() copies it to what decorates a hook, which is none.
     setattr(call, HOOK, id(call))
@@ -71,24 +73,49 @@ def is_hook(method: object) -> bool:
     return getattr(func, HOOK, None) == id(func)
 
 
-def settle(call: Callable[[], Coroutine[Any, Any, Any]], name: str, remedy: str) -> Any:
+def refusal(name: str, remedy: str) -> str:
+    """The message of the error of a coroutine function that cannot be waited for."""
+    return (
+        f"{name}() is a coroutine function, and synchronous code that a coroutine called directly "
+        f"cannot wait for it. {remedy}"
+    )
+
+
+def settle(call: Callable[[], Coroutine[Any, Any, Any]], message: str) -> Any:
     """The result of what `call()` returns, for synchronous code. See above.
 
-    Raises BridgeError where a coroutine called that code directly; nothing has been called then.
+    Raises BridgeError, with the message, where a coroutine called that code directly; nothing has
+    been called then.
     """
     if in_bridge():
         # Its own steps run in the bridge too: the synchronous methods that it calls may wait.
         return finish(call())
     if asyncio._get_running_loop() is None:
         return async_to_sync(_in_bridge)(call)
-    raise BridgeError(
-        f"{name}() is a coroutine function, and synchronous code that a coroutine called directly "
-        f"cannot wait for it. {remedy}"
-    )
+    raise BridgeError(message)
 
 
 async def _in_bridge(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return await run(finish, call())
+
+
+def settled(answer: Any, message: str) -> Any:
+    """The answer of a function that the user gave, awaited if it is awaitable.
+
+    Raises BridgeError, with the message, where that is not possible; a coroutine is closed then.
+    """
+    if not inspect.isawaitable(answer):
+        return answer
+    try:
+        return settle(functools.partial(_await, answer), message)
+    except BridgeError:
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise
+
+
+async def _await(answer: Awaitable[Any]) -> Any:
+    return await answer
 
 
 def _is_awaited(caller: FrameType | None) -> bool:
@@ -127,13 +154,8 @@ def adopt(
 
 
 def is_upstream(cls: type) -> bool:
-    """Whether a class is one of Django's own, which have nothing to adopt.
-
-    Its name has to lead to it: what type() makes of a metaclass of Django's is in Django's module.
-    """
-    if not is_below(cls.__module__, ("django", "builtins")):
-        return False
-    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
+    """Whether a class is one of Django's own, which have nothing to adopt."""
+    return is_below(cls.__module__, ("django", "builtins")) and leads_to(cls)
 
 
 def _is_synchronous(name: str, bases: tuple[type, ...]) -> bool:

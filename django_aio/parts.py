@@ -42,14 +42,14 @@ def modules(thing: Any, wraps: bool) -> Iterator[str]:
         yield from (name for name in names if not (wraps and _is_standard(name)))
     elif isinstance(thing, type):
         yield thing.__module__
-        if thing.__module__.startswith("django.") and not _leads_to(thing):
+        if thing.__module__.startswith("django.") and not leads_to(thing):
             functions = (f for f in vars(thing).values() if isinstance(f, FunctionType))
             yield from {f.__globals__.get("__name__") or module_of(f): None for f in functions}
     elif not wraps:
         yield module_of(thing)
 
 
-def _leads_to(cls: type) -> bool:
+def leads_to(cls: type) -> bool:
     """Whether the name of a class leads to it.
 
     What `type()` makes with a metaclass of Django's, such as that of forms and of the admin, is in

@@ -15,17 +15,15 @@ Classes are made in any thread. A form belongs to one task or thread at a time.
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from types import FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
-from django_aio.bridge import BridgeError, in_bridge
+from django_aio.bridge import in_bridge
 from django_aio.conf import OURS, is_below
-from django_aio.hooks import adopt, hook, is_hook
-from django_aio.hooks import settle as settle_hook
+from django_aio.hooks import adopt, hook, is_hook, refusal, settled
 from django_aio.policy import in_thread, is_cooperative
 
 REMEDY = (
@@ -121,15 +119,4 @@ def settle(answer: Any, name: str, remedy: str = REMEDY) -> Any:
 
     Raises BridgeError where that is not possible, as a hook does.
     """
-    if not inspect.isawaitable(answer):
-        return answer
-    try:
-        return settle_hook(functools.partial(_await, answer), name, remedy)
-    except BridgeError:
-        if inspect.iscoroutine(answer):
-            answer.close()
-        raise
-
-
-async def _await(answer: Awaitable[Any]) -> Any:
-    return await answer
+    return settled(answer, refusal(name, remedy))

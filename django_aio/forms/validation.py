@@ -22,8 +22,8 @@ from django.db.models import Model
 from django_aio.bridge import in_bridge
 from django_aio.db.models import twin
 from django_aio.forms.subclasses import adopt_named, settle
-from django_aio.hooks import adopting
-from django_aio.hooks import settle as settle_hook
+from django_aio.hooks import adopting, refusal
+from django_aio.hooks import settle as settle_call
 from django_aio.parts import name_of
 from django_aio.policy import in_thread, is_cooperative
 
@@ -95,7 +95,7 @@ class _Validating:
 def _call(validator: Any, value: Any) -> None:
     """Call a validator where the policy says, and wait for its answer."""
     if iscoroutinefunction(validator) or iscoroutinefunction(getattr(validator, "__call__", None)):  # noqa: B004
-        settle_hook(functools.partial(validator, value), name_of(validator), REMEDY)
+        settle_call(functools.partial(validator, value), refusal(name_of(validator), REMEDY))
         return
     call = validator
     if in_bridge() and not is_cooperative(validator):

@@ -15,16 +15,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import decimal
-from collections.abc import AsyncIterable, Awaitable, Coroutine, MutableMapping
+from collections.abc import AsyncIterable, MutableMapping
 from types import AsyncGeneratorType, NoneType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import async_to_sync
 from django.utils.safestring import SafeString
 
-from django_aio.bridge import BridgeError, in_bridge, run, wait
-from django_aio.utils.coroutines import finish
+from django_aio import hooks
 
 # What most variables are: one look tells that there is nothing to wait for.
 PLAIN = frozenset(
@@ -94,26 +92,11 @@ def _outcome(thing: Any, name: str, remedy: str) -> Outcome:
 
 
 def _wait(thing: Any, name: str, remedy: str) -> Any:
-    if not in_bridge() and asyncio._get_running_loop() is not None:
-        if isinstance(thing, Coroutine):
-            thing.close()  # or Python would warn that it was never awaited
-        raise BridgeError(
-            f"{name} is awaitable ({type(thing).__name__}), and synchronous code that a coroutine "
-            f"called directly cannot wait for it. {remedy}"
-        )
-    awaitable = thing if hasattr(type(thing), "__await__") else read_out(thing)
-    if in_bridge():
-        return _finish(awaitable)
-    return async_to_sync(_in_bridge)(awaitable)
-
-
-def _finish(awaitable: Awaitable[Any]) -> Any:
-    # The synchronous code that a coroutine calls may wait too.
-    return finish(awaitable) if isinstance(awaitable, Coroutine) else wait(awaitable)
-
-
-async def _in_bridge(awaitable: Awaitable[Any]) -> Any:
-    return await run(_finish, awaitable)
+    return hooks.settled(
+        thing if hasattr(type(thing), "__await__") else read_out(thing),
+        f"{name} is awaitable ({type(thing).__name__}), and synchronous code that a coroutine "
+        f"called directly cannot wait for it. {remedy}",
+    )
 
 
 async def read_out(iterable: AsyncIterable[Any]) -> list[Any]:

@@ -32,9 +32,9 @@ class SharedMemory(MemoryPool):
     """The server's way to the test's connection. Touched by the server's loop."""
 
     def __init__(self, worker: aiosqlite.Connection, turns: Gate, *, starts: bool) -> None:
-        super().__init__()
-        self._worker = worker
+        super().__init__(turns)
         self._turns = turns
+        self._worker = worker
         self._starts = starts  # whether the worker's thread ends with this loop
 
     async def take(self, connector: Callable[[], Any]) -> aiosqlite.Connection:
@@ -51,15 +51,6 @@ class SharedMemory(MemoryPool):
             ) from None
         assert self._worker is not None
         return self._worker
-
-    async def give_back(self) -> None:
-        """Let the next one have it, outside any transaction."""
-        worker = self._worker
-        try:
-            if worker is not None and worker._conn.in_transaction:
-                await worker.rollback()
-        finally:
-            self._turns.release()
 
     async def aclose(self) -> None:
         """End the thread. The connection stays open: it is the test's."""

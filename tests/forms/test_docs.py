@@ -2,12 +2,10 @@
 
 import asyncio
 import itertools
-import re
 import sys
-import textwrap
-from pathlib import Path
 from types import ModuleType
 
+import doc_tables
 import pytest
 import testapp.models
 from asgi import Client
@@ -22,7 +20,6 @@ from testapp.models import Author, Book
 
 from django_aio import blocking
 
-PAGE = Path(__file__).parents[2] / "docs" / "forms.rst"
 number = itertools.count(1)
 
 pytestmark = pytest.mark.usefixtures("_templates", "persistent")
@@ -40,8 +37,8 @@ def examples(monkeypatch):
     monkeypatch.setitem(sys.modules, "bookshop", ModuleType("bookshop"))
     monkeypatch.setitem(sys.modules, "bookshop.models", testapp.models)
     module = ModuleType("bookshop.forms")
-    for block in re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", PAGE.read_text()):
-        exec(compile(textwrap.dedent(block), str(PAGE), "exec"), vars(module))
+    for block in doc_tables.examples("forms.rst"):
+        exec(compile(block, "forms.rst", "exec"), vars(module))
     with override_settings(AIO={"COOPERATIVE": ["bookshop", "testapp"]}):
         yield module
 
@@ -213,9 +210,9 @@ def awaited(make, method):
 
 
 @pytest.mark.parametrize("colour", [0, 1], ids=["bridge", "awaited"])
-async def test_the_table(colour, author, monkeypatch):
-    monkeypatch.setattr(tables, "DOCS", PAGE)
-    expected = {name: row[colour] for name, row in tables.documented("hops-forms").items()}
+async def test_the_table(colour, author):
+    rows = doc_tables.documented("forms.rst", "hops-forms")
+    expected = {name: row[colour] for name, row in rows.items()}
     wanted = calls(author)
     assert list(expected) == list(wanted)
     found = {}

@@ -1,10 +1,10 @@
 """Reads the tables of docs/state.rst and measures their figures."""
 
 import asyncio
+import functools
 import itertools
-import re
-from pathlib import Path
 
+import doc_tables
 from asgi import Client
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
@@ -21,19 +21,12 @@ from testapp.models import Author
 
 from django_aio import run
 
-DOCS = Path(__file__).parents[2] / "docs" / "state.rst"
 CHEAP = "django.contrib.auth.hashers.MD5PasswordHasher"
 DEFAULT = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
 number = itertools.count(1)
 
 
-def documented(label):
-    """The rows of one table: {name: (figure, figure)}. A dash is None."""
-    text = DOCS.read_text().partition(f".. _{label}:\n")[2]
-    table = re.split(r"\n(?=\S)", text.partition(".. list-table::\n")[2])[0]
-    rows = re.findall(r"^   \* - (.+(?:\n       .+)*)\n     - (\S+)\n     - (\S+)$", table, re.M)
-    figures = {"-": None, **{str(figure): figure for figure in range(10)}}
-    return {re.sub(r"\s+", " ", name): (figures[a], figures[b]) for name, a, b in rows}
+documented = functools.partial(doc_tables.documented, "state.rst")
 
 
 async def hops_of(prepare, call):

@@ -8,18 +8,12 @@ Filters".)
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 from django.contrib.admin.filters import ListFilter
 
-from django_aio.contrib.admin.options import ALL, REMEDY
-from django_aio.hooks import adopt, adopting
-
-
-def adopt_filter(cls: Any) -> None:
-    """Turn the coroutine functions of a filter class into hooks."""
-    adopt(cls, REMEDY, prefixes=("has_",), unmarked=ALL)
-
+from django_aio.contrib.admin.options import adopt_class
+from django_aio.hooks import adopting
 
 # `ListFilter.__init_subclass__`: see adopting().
-init_subclass = adopting(ListFilter, adopt_filter)
+init_subclass = adopting(ListFilter, functools.partial(adopt_class, prefixes=("has_",)))

@@ -33,10 +33,12 @@ ALL = ("",)
 
 Actions = dict[str, Any]
 
+adopt_class = functools.partial(adopt, remedy=REMEDY, unmarked=ALL)
+
 
 def adopt_admin(cls: Any) -> None:
     """Turn the coroutine functions of a `ModelAdmin` or inline class into hooks."""
-    adopt(cls, REMEDY, prefixes=("has_", "view_on_site"), unmarked=ALL)
+    adopt_class(cls, prefixes=("has_", "view_on_site"))
     if django.VERSION < (6, 1):
         _prepare_overridden(cls)
 

@@ -20,22 +20,17 @@ from django.contrib.admin.sites import AdminSite
 
 from django_aio.bridge import in_bridge
 from django_aio.conf import listed
-from django_aio.contrib.admin.options import ALL, REMEDY
+from django_aio.contrib.admin.options import adopt_class
 from django_aio.core.handlers.base import as_coroutine, as_sync
 from django_aio.elsewhere import blocking_methods
-from django_aio.hooks import MARKS, adopt, adopting, attributes_of
+from django_aio.hooks import MARKS, adopting, attributes_of
 from django_aio.policy import in_thread
 
 View = Callable[..., Any]
 
 
-def adopt_site(cls: Any) -> None:
-    """Turn the coroutine functions of an `AdminSite` class into hooks."""
-    adopt(cls, REMEDY, prefixes=("has_",), unmarked=ALL)
-
-
 # `AdminSite.__init_subclass__`: see adopting().
-init_subclass = adopting(AdminSite, adopt_site)
+init_subclass = adopting(AdminSite, functools.partial(adopt_class, prefixes=("has_",)))
 
 
 def admin_view(upstream: Callable[..., View]) -> Callable[..., View]:

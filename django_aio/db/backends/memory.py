@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import aiosqlite
 
@@ -17,16 +17,24 @@ from django_aio.db.backends.sqlite3 import open_worker
 from django_aio.db.pool import watched_store
 
 
+class Turn(Protocol):
+    """What whoever has the connection gives back: a lock, or a test's `Gate`."""
+
+    def release(self) -> None:
+        """Let the next one have it."""
+
+
 class MemoryPool:
     """The one connection of an in-memory database on one loop. Touched by that loop's thread."""
 
-    def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+    def __init__(self, turn: Turn | None = None) -> None:
+        self._lock = asyncio.Lock()
+        self._turn: Turn = turn or self._lock
         self._worker: aiosqlite.Connection | None = None
 
     async def take(self, connector: Callable[[], Any]) -> aiosqlite.Connection:
         """Wait for the connection; the first one opens it, by `connector()` in its thread."""
-        await self._turn.acquire()
+        await self._lock.acquire()
         try:
             if self._worker is None:
                 worker = aiosqlite.Connection(connector, 64)

@@ -238,6 +238,9 @@ _SERIES: tuple[Patch, ...] = (
     rebind(f"{ADMIN}.templatetags.admin_list:lookup_field", f"{ADMIN_BY}.utils:lookup_field", "coroutine functions in list_display", on_import=True),
     # 21. What rendering does most often.
     *(replace(f"django.utils.html:{name}", "django_aio.utils.html:plainly", "plain text is not looked through for lazy translations") for name in ("escape", "mark_safe")),
+    *(replace(f"django.{name}:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it") for name in ("template.base", "template.defaulttags", "forms.widgets", "forms.utils", "utils.numberformat")),
+    replace(f"{ADMIN}.options:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it", on_import=True),
+    *(replace(f"django.template.{name}:render_value_in_context", "django_aio.utils.html:written", "plain text is neither a date nor a number") for name in ("base", "defaulttags")),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
     add("django.conf:LazySettings.__getattribute__", "django_aio.conf:getattribute", "settings are found as other attributes are"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Callable
+
 import pytest
-from django.utils import html
+from django.template import Context, Engine, base
+from django.utils import html, translation
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
@@ -43,3 +47,24 @@ def test_keywords_and_wrong_calls_are_answered_as_by_django() -> None:
     assert html.escape(text="<") == "&lt;"
     with pytest.raises(TypeError, match="escape"):
         html.escape("<", "b")
+
+
+@pytest.mark.parametrize("autoescape", [True, False])
+@pytest.mark.parametrize("kind", [str, Text, SafeString, gettext_lazy, str.encode])
+def test_a_template_writes_text_of_every_kind(
+    kind: Callable[[str], object], autoescape: bool
+) -> None:
+    """What is known to be plain takes the short way; the answer is that of the long one."""
+    value = kind("<Yes> & 1.5")
+    context = Context(autoescape=autoescape)
+    expected = base.render_value_in_context.__wrapped__(value, context)  # type: ignore[attr-defined]
+    answer = base.render_value_in_context(value, context)
+    assert (answer, type(answer)) == (expected, type(expected))
+
+
+def test_a_template_writes_numbers_and_dates_in_the_local_form() -> None:
+    source = "{{ number }} {{ date }} {{ text }} {% firstof text %}"
+    values = {"number": 1.5, "date": datetime.date(2020, 3, 1), "text": "<1.5>"}
+    with translation.override("de"):
+        answer = Engine().from_string(source).render(Context(values))
+    assert answer == "1,5 1. März 2020 &lt;1.5&gt; &lt;1.5&gt;"

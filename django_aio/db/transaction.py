@@ -48,6 +48,9 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
             gate.push(block)
             innermost.set(block)
             state.gate = gate
+        except BaseException:
+            _settle(wrapper)
+            raise
         finally:
             if held:
                 gate.release()
@@ -82,6 +85,9 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
             exc_type, exc_value, traceback = type(error), error, error.__traceback__
         try:
             upstream(self, exc_type, exc_value, traceback)
+        except BaseException:
+            _settle(wrapper)
+            raise
         finally:
             if block is not None:
                 gate.pop(block)
@@ -156,32 +162,29 @@ def _close_cancelled(cursor: Any) -> None:
 
 async def aenter(self: Atomic) -> None:
     """Open the transaction, or a savepoint inside one, as `with atomic()` does."""
-    try:
-        await run(self.__enter__)
-    except BaseException:
-        await run(_settle, self.using)
-        raise
+    await run(self.__enter__)
 
 
 async def aexit(
     self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: TracebackType | None
 ) -> None:
     """Commit, or roll back where an exception passes, as `with atomic()` does."""
-    try:
-        await run(self.__exit__, exc_type, exc_value, traceback)
-    except BaseException:
-        await run(_settle, self.using)
-        raise
+    await run(self.__exit__, exc_type, exc_value, traceback)
 
 
-def _settle(using: str | None) -> None:
-    """After a failed entry or exit: close a connection that may be in an undecided transaction."""
-    connection: Any = get_connection(using)
-    if connection.in_atomic_block or connection.connection is None or connection.aio is None:
+def _settle(wrapper: Any) -> None:
+    """After a failed entry or exit: close a connection that may be in an undecided transaction.
+
+    A statement that was cancelled may have begun a transaction, or ended it, without Django
+    knowing.
+    """
+    if wrapper.in_atomic_block or wrapper.connection is None:
         return
-    undecided = not connection.aio.driver.is_idle(connection)
-    if connection.settings_dict["AUTOCOMMIT"] and (undecided or not connection.autocommit):
-        connection.close()
+    undecided = not wrapper.aio.driver.is_idle(wrapper)
+    if wrapper.settings_dict["AUTOCOMMIT"] and (undecided or not wrapper.autocommit):
+        wrapper.close()
+    else:
+        pool.release_lease(wrapper)
 
 
 def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:

@@ -127,6 +127,56 @@ async def test_cancelled_at_every_await_with_a_pool(pooled, name):
     assert await cancel_everywhere(OPERATIONS[name]) > 1
 
 
+async def bridged_transaction():
+    def work():
+        with transaction.atomic():
+            Author.objects.create(name="y")
+
+    await run(work)
+
+
+async def outlive(operation):
+    """Cancelled at each suspension in turn, the task goes on, as after `asyncio.timeout()`."""
+    outlived = 0
+
+    async def go_on():
+        nonlocal outlived
+        try:
+            await operation()
+        except asyncio.CancelledError:
+            outlived += 1
+            await Author.objects.acreate(name="kept")
+
+    for n in range(1, 200):
+        await prepare()
+        await cancelled_at(go_on, n)
+        if outlived < n:
+            return n
+        # In a task of its own: it sees what is committed.
+        assert await asyncio.create_task(Author.objects.filter(name="kept").acount()) == 1
+        await nothing_is_left()
+    raise AssertionError("the operation never ends")
+
+
+@pytest.fixture
+def _busy(monkeypatch):
+    """A psycopg connection lets the loop go on wherever it may, even if it does not wait."""
+    if connection.vendor == "postgresql":
+        monkeypatch.setattr("django_aio.db.backends.postgresql.MAX_BUSY_TIME", -1)
+
+
+@pytest.mark.usefixtures("_busy")
+@pytest.mark.parametrize("operation", [transact, bridged_transaction])
+async def test_a_task_that_outlives_a_cancellation_writes_for_good(operation):
+    assert await outlive(operation) > 1
+
+
+@pytest.mark.usefixtures("pooled", "_busy")
+@pytest.mark.parametrize("operation", [transact, bridged_transaction])
+async def test_a_task_that_outlives_a_cancellation_writes_for_good_with_a_pool(operation):
+    assert await outlive(operation) > 1
+
+
 @postgresql_only
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_killed_at_every_await(pooled, name):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import threading
 import types
 from collections import deque
@@ -168,7 +169,23 @@ class CooperativeConnection(psycopg.Connection[Any]):
     def set_autocommit(self, value: bool) -> None:
         """Set the autocommit mode. Django asks for it on every lease, and nearly always has it."""
         if value != self._autocommit or self.pgconn.transaction_status != IDLE:
-            super().set_autocommit(value)
+            self._at_once(super().set_autocommit, value)
+
+    def set_isolation_level(self, value: psycopg.IsolationLevel | None) -> None:
+        """Set the isolation level of the transactions to come."""
+        self._at_once(super().set_isolation_level, value)
+
+    def _at_once(self, setter: Callable[[Any], None], value: Any) -> None:
+        """Set what the server is not told. The loop does not go on.
+
+        A cancellation there would leave Django with another mode in mind than the connection has,
+        and the next writes in a transaction that nobody commits.
+        """
+        yielded, self._yielded = self._yielded, math.inf
+        try:
+            setter(value)
+        finally:
+            self._yielded = yielded
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking.

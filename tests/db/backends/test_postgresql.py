@@ -10,6 +10,7 @@ from django.db import DataError, OperationalError, connection
 from testapp.models import Author
 
 from django_aio import run
+from django_aio.db.backends import postgresql
 from django_aio.db.backends.postgresql import ConnectionLock, CooperativeConnection
 
 pytestmark = [pytest.mark.usefixtures("db"), postgresql_only]
@@ -179,3 +180,18 @@ def test_outside_the_bridge_it_is_psycopgs():
     connection.ensure_connection()
     assert isinstance(connection.connection, psycopg.Connection)
     assert connection.connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value"),
+    [("autocommit", False), ("isolation_level", psycopg.IsolationLevel.SERIALIZABLE)],
+)
+async def test_a_mode_is_set_without_a_wait(mode, value, monkeypatch):
+    """What is not sent cannot be cancelled, however long the loop has not gone on."""
+    monkeypatch.setattr(postgresql, "MAX_BUSY_TIME", -1)
+    await run(connection.ensure_connection)
+    before = getattr(connection.connection, mode)
+    for each in (value, before):
+        with pytest.raises(StopIteration):
+            run(setattr, connection.connection, mode, each).send(None)
+        assert getattr(connection.connection, mode) == each

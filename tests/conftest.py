@@ -23,6 +23,8 @@ from django.test.utils import (  # noqa: E402
     teardown_test_environment,
 )
 
+from django_aio.db import pool  # noqa: E402
+
 postgresql_only = pytest.mark.skipif(
     settings.TEST_DB != "postgresql", reason="needs PostgreSQL (TEST_DB=postgresql)"
 )
@@ -79,6 +81,12 @@ def pooled(db, monkeypatch):
     connections.close_all()
     if "default" in connection._connection_pools:
         connection.close_pool()
+
+
+async def out_of_the_pool():
+    """The connections that a task has when it has let the loop go on."""
+    await asyncio.sleep(0)
+    return set(pool.store().pools["default"].out)
 
 
 @pytest.fixture

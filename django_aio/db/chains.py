@@ -72,6 +72,11 @@ class Chain:
         wrapper.aio.chain = self
         return wrapper
 
+    def part(self) -> None:
+        """Let go of connections whose leases have ended: another thread is to use the chain."""
+        for wrapper in self.wrappers.values():
+            pool.part(wrapper)
+
     def end(self) -> None:
         """Give every connection back, without waiting."""
         while self.wrappers:
@@ -380,6 +385,7 @@ def sync_to_async_call(
             # inherits the context and joins as well.
             return await upstream(self, *args, **kwargs)
         chain, func = _own(task), self.func
+        chain.part()
 
         def as_guest(*args: Any, **kwargs: Any) -> Any:
             with _guest(chain):
@@ -436,6 +442,7 @@ def _rooted(
             return await awaitable(*args, **kwargs)
         finally:
             _tasks.pop(task, None)
+            chain.part()
             innermost.set(before)
 
     crossing = _copied(call)

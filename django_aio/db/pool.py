@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_aio.bridge import run
+from django_aio.bridge import in_bridge, run
 
 # How long the end of a loop waits for threads that close a connection, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -135,6 +135,7 @@ def give_back(wrapper: Any) -> None:
     if state is None:
         return
     driver, found = state.driver, store()
+    part(wrapper)
     state.gate = None
     state.pinned, state.leased, state.open, state.holds = False, False, 0, 0
     shelf = found.spare
@@ -178,6 +179,9 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
 
 
 # R4: a pooled connection is leased for one statement, from the opening of a cursor to its closing.
+# A task that begins the next one before it lets the loop go on has the same connection again,
+# unless somebody waits for one. In between it is out of sight (`State.kept`): the logical
+# connection is unconnected, as after every lease, and who connects it by hand gets another.
 
 # Who may have a cursor for so short a time: its statements leave no state in the session.
 STATELESS = ("django.db.models.sql.compiler", "django.core.cache.backends.db")
@@ -204,6 +208,8 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
             state.pinned = False
         if caller not in STATELESS:
             state.pinned = True
+            if state.kept is not None and wrapper.connection is None:
+                _take_up(wrapper, state)
             return upstream(wrapper)
     begin_lease(wrapper)
     state.open += 1  # before it connects: who uses a cursor meanwhile must not end the lease
@@ -232,8 +238,11 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
 
 def begin_lease(wrapper: Any) -> None:
     """What is about to connect wants the connection for a short time only."""
-    if wrapper.connection is None and wrapper.aio.pooled:
-        wrapper.aio.leased = True
+    state = wrapper.aio
+    if wrapper.connection is None and state.pooled:
+        state.leased = True
+        if state.kept is not None:
+            _take_up(wrapper, state)
 
 
 def release_lease(wrapper: Any) -> None:
@@ -252,7 +261,31 @@ def release_lease(wrapper: Any) -> None:
     ):
         return
     state.leased = False
-    wrapper._close()
+    if in_bridge() and state.driver.may_keep(wrapper):
+        state.kept, wrapper.connection = wrapper.connection, None
+        if not state.parting:
+            state.parting = True
+            state.loop.call_soon(_part, wrapper, state)
+    else:
+        wrapper._close()
+
+
+def _take_up(wrapper: Any, state: Any) -> None:
+    """Use the connection of a lease that has just ended."""
+    wrapper.connection, state.kept = state.kept, None
+
+
+def part(wrapper: Any) -> None:
+    """Return a connection that was kept for the task's next statement. Called on its loop."""
+    state = wrapper.aio
+    if state is not None and state.kept is not None:
+        state.driver.part(wrapper)
+
+
+def _part(wrapper: Any, state: Any) -> None:
+    """The task has let the loop go on: others may have the connection."""
+    state.parting = False
+    part(wrapper)
 
 
 @contextlib.asynccontextmanager

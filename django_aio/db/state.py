@@ -34,9 +34,11 @@ class State:
         "driver",
         "gate",
         "holds",
+        "kept",
         "leased",
         "loop",
         "open",
+        "parting",
         "pinned",
         "pool",
         "pooled",
@@ -61,6 +63,10 @@ class State:
         self.open = 0
         self.holds = 0
         self.pinned = False
+        # A connection whose lease has ended, until the task lets the loop go on; and whether the
+        # loop will then take it back.
+        self.kept: Any = None
+        self.parting = False
         # Whether all chains of the loop use the same physical connection: an in-memory database.
         self.shared = False
         # Whether the engine is a third party's, which may keep session state of its own.

@@ -5,13 +5,13 @@ import threading
 
 import pytest
 from asgi import Client
-from asgiref.sync import sync_to_async
-from conftest import postgresql_only
-from django.db import OperationalError, connection, connections, transaction
+from asgiref.sync import async_to_sync, sync_to_async
+from conftest import out_of_the_pool, postgresql_only
+from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.backends.postgresql import base
 from testapp.models import Author
 
-from django_aio import hold_connection, run
+from django_aio import hold_connection, run, wait
 from django_aio.db import pool
 
 pytestmark = [pytest.mark.usefixtures("pooled"), postgresql_only]
@@ -40,7 +40,7 @@ async def test_a_statement_of_the_orm_gives_its_connection_back():
     await Author.objects.filter(name="a").aupdate(born=1)
     await Author.objects.abulk_create([Author(name="b")])
     assert not held()
-    assert bridge_pool().out == {}
+    assert not await out_of_the_pool()
 
 
 async def test_synchronous_code_of_the_chain_too():
@@ -48,7 +48,7 @@ async def test_synchronous_code_of_the_chain_too():
     assert not held()
     await sync_to_async(Author.objects.create)(name="b")
     assert not held()
-    assert bridge_pool().out == {}
+    assert not await out_of_the_pool()
 
 
 async def test_a_failed_statement_gives_its_connection_back():
@@ -56,6 +56,118 @@ async def test_a_failed_statement_gives_its_connection_back():
     with pytest.raises(Exception, match="unique"):
         await Author.objects.acreate(name="a")
     assert not held()
+    assert not await out_of_the_pool()
+
+
+def two_statements():
+    assert Author.objects.first() is None
+    assert not held()
+    assert not Author.objects.exists()
+
+
+async def test_statements_that_follow_each_other_share_a_lease():
+    await Author.objects.afirst()
+    pool = bridge_pool().pool
+    before = pool.get_stats()["requests_num"]
+    await run(two_statements)
+    async with transaction.atomic():
+        await Author.objects.afirst()
+    await Author.objects.afirst()
+    assert pool.get_stats()["requests_num"] == before
+    assert not await out_of_the_pool()
+    await Author.objects.afirst()
+    assert pool.get_stats()["requests_num"] == before + 1
+
+
+async def test_who_waits_comes_before_the_next_statement():
+    """The pool has four; a task between two statements gives its connection up."""
+    order = []
+    three, finished = asyncio.Barrier(4), asyncio.Event()
+
+    async def hold():
+        async with hold_connection():
+            await three.wait()
+            await finished.wait()
+
+    def work():
+        for name in ("first", "second"):
+            assert Author.objects.first() is None
+            order.append(name)
+
+    async def other():
+        await Author.objects.afirst()
+        order.append("other")
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(hold())
+        await three.wait()
+        tasks = [group.create_task(run(work)), group.create_task(other())]
+        await asyncio.wait(tasks)
+        finished.set()
+    assert order == ["first", "other", "second"]
+
+
+async def test_a_connection_taken_by_hand_is_not_lent_again():
+    def by_hand():
+        two_statements()
+        connection.ensure_connection()
+        mine = connection.connection
+        for _ in range(3):
+            wait(asyncio.sleep(0))
+        assert set(bridge_pool().out) == {mine}
+        assert Author.objects.first() is None
+        assert connection.connection is mine
+
+    await run(by_hand)
+
+
+async def test_a_cursor_of_ones_own_has_the_lease_and_keeps_it():
+    def statements():
+        before = bridge_pool().pool.get_stats()["requests_num"]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return bridge_pool().pool.get_stats()["requests_num"] - before
+
+    await Author.objects.afirst()
+    assert await run(statements) == 0
+    assert await out_of_the_pool() == {connection.connection}
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """The loop takes nothing back by itself."""
+    monkeypatch.setattr(pool, "_part", lambda wrapper, state: None)
+
+
+@pytest.mark.usefixtures("kept")
+async def test_what_was_kept_goes_back_before_another_thread_uses_the_chain():
+    async def one_statement():
+        await Author.objects.afirst()
+        assert connection.aio.kept is not None
+
+    def in_thread():
+        assert connection.aio.kept is None
+        Author.objects.first()
+        async_to_sync(one_statement)()
+        assert connection.aio.kept is None
+
+    await Author.objects.afirst()
+    assert connection.aio.kept is not None
+    await sync_to_async(in_thread)()
+    assert bridge_pool().out == {}
+
+
+@pytest.mark.usefixtures("kept")
+async def test_what_was_kept_goes_back_when_its_task_ends():
+    await asyncio.create_task(Author.objects.afirst())
+    assert not await out_of_the_pool()
+
+
+@pytest.mark.usefixtures("kept")
+async def test_a_connection_with_an_error_is_not_kept():
+    with pytest.raises(ProgrammingError):
+        await Author.objects.extra(where=["nonsense"]).afirst()
     assert bridge_pool().out == {}
 
 
@@ -88,7 +200,7 @@ async def test_a_rolled_back_transaction_gives_back():
             await Author.objects.acreate(name="a")
             raise ZeroDivisionError
     assert not held()
-    assert bridge_pool().out == {}
+    assert not await out_of_the_pool()
 
 
 async def test_a_server_side_cursor_holds_until_it_is_closed():

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 from asgi import Client
-from conftest import postgresql_only
+from conftest import out_of_the_pool, postgresql_only
 from django.db import transaction
 from django.middleware.csrf import get_token
 from django.template import Context, Library, Node, TemplateDoesNotExist, engines
@@ -379,7 +379,7 @@ async def test_closing_returns_the_connection(pooled):
         stream = writing()
         pieces = [piece for _ in range(taken) if (piece := await anext(stream, ""))]
         await stream.aclose()
-        assert pool.store().pools["default"].out == {}
+        assert not await out_of_the_pool()
         assert whole.startswith("".join(pieces))
     assert "".join(pieces) == whole
     assert await Author.objects.acount() == 2
@@ -397,7 +397,7 @@ async def test_closing_in_the_handling_of_an_error_returns_the_connection(pooled
                 raise KeyError
             except (KeyError, StopAsyncIteration):
                 await stream.aclose()
-            assert pool.store().pools["default"].out == {}
+            assert not await out_of_the_pool()
     finally:
         gc.enable()
 

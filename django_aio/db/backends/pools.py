@@ -94,6 +94,7 @@ class BridgePool:
         self.pool = pool
         self.loop = loop
         self.closed = False  # another one takes its place
+        self.waiting = 0  # for a connection
         # Who has a connection, and since when (time.monotonic()).
         self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
 
@@ -114,12 +115,19 @@ class BridgePool:
         what, and since when.
         """
         try:
-            face = _face(self._settle(self.pool.getconn()))
+            face = _face(self._settle(self._lease()))
         except PoolTimeout as error:
             raise PoolTimeout(self._exhausted(error)) from None
         face._pool = cast(Any, self)
         self.out[face] = (actor(), time.monotonic())
         return face
+
+    async def _lease(self) -> psycopg.AsyncConnection[Any]:
+        self.waiting += 1
+        try:
+            return await self.pool.getconn()
+        finally:
+            self.waiting -= 1
 
     def _exhausted(self, error: PoolTimeout) -> str:
         now = time.monotonic()

@@ -287,6 +287,15 @@ class PostgreSQLDriver:
         if lender is not None:
             lender.putconn_soon(connection)
 
+    def may_keep(self, wrapper: Any) -> bool:
+        """Whether nothing is wrong with it and nobody waits for one."""
+        return not (wrapper.errors_occurred or wrapper.aio.pool.waiting) and self.is_idle(wrapper)
+
+    def part(self, wrapper: Any) -> None:
+        """Return a connection that was kept to its pool."""
+        kept, wrapper.aio.kept = wrapper.aio.kept, None
+        kept._pool.putconn_soon(kept)
+
 
 def database(upstream: types.ModuleType) -> types.ModuleType:
     """`DatabaseWrapper.Database`: the psycopg module, with `connect()` making our connections."""

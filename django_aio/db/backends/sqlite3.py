@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.db.backends.threaded import HopCursor
+from django_aio.db.backends.threaded import HopCursor, KeepsNothing
 from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
 from django_aio.db.state import State
 
@@ -33,7 +33,7 @@ if not hasattr(aiosqlite.Connection, "_execute"):
     )
 
 
-class SQLiteDriver:
+class SQLiteDriver(KeepsNothing):
     """How a chain judges and drops a SQLite connection."""
 
     def adopt(self, wrapper: Any) -> None:

@@ -51,8 +51,25 @@ class Driver(Protocol):
     def drop(self, wrapper: BaseDatabaseWrapper) -> None:
         """Let go of the physical connection: return it to its pool, or close it."""
 
+    def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether a lease that ends may be taken up again by the task's next statement."""
 
-class ThreadedDriver:
+    def part(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Let go of the connection that was kept so (`State.kept`)."""
+
+
+class KeepsNothing:
+    """A driver whose leases end when they end."""
+
+    def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Never."""
+        return False
+
+    def part(self, wrapper: BaseDatabaseWrapper) -> None:
+        """There is nothing to let go of."""
+
+
+class ThreadedDriver(KeepsNothing):
     """The driver of an engine that nobody has made cooperative."""
 
     def adopt(self, wrapper: Any) -> None:

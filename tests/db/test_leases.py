@@ -135,7 +135,7 @@ async def test_a_cursor_of_ones_own_has_the_lease_and_keeps_it():
 
 
 @pytest.fixture
-def kept(monkeypatch):
+def kept(pooled, monkeypatch):
     """The loop takes nothing back by itself."""
     monkeypatch.setattr(pool, "_part", lambda wrapper, state: None)
 
@@ -156,6 +156,32 @@ async def test_what_was_kept_goes_back_before_another_thread_uses_the_chain():
     assert connection.aio.kept is not None
     await sync_to_async(in_thread)()
     assert bridge_pool().out == {}
+
+
+async def test_nothing_is_kept_on_another_loop():
+    """Such a loop cannot give back to the pool of the chain's."""
+
+    async def one_statement():
+        assert asyncio.get_running_loop() is not loop
+        await Author.objects.afirst()
+        assert connection.aio.kept is None
+
+    await Author.objects.afirst()
+    loop = asyncio.get_running_loop()
+    await sync_to_async(async_to_sync(one_statement, force_new_loop=True))()
+    assert not await out_of_the_pool()
+
+
+@pytest.mark.usefixtures("kept")
+async def test_what_was_kept_is_not_used_after_its_pool():
+    def with_a_new_pool():
+        Author.objects.first()
+        connection.close_pool()
+        Author.objects.first()
+        return connection.aio.kept._pool
+
+    before = await run(lambda: connection.pool)
+    assert (await run(with_a_new_pool)) not in (None, before)
 
 
 @pytest.mark.usefixtures("kept")

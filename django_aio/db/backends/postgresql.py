@@ -30,7 +30,7 @@ from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends import utils
-from django_aio.db.pool import store
+from django_aio.db.pool import part, store
 
 IDLE = TransactionStatus.IDLE
 WAIT_R = Wait.R
@@ -378,6 +378,7 @@ def close_pool(upstream: Callable[..., None]) -> Callable[..., None]:
     def close_pool(self: Any) -> None:
         """Close the pool, so that new connections are configured anew."""
         if self.aio is not None and self.aio.pooled:
+            part(self)
             self.pool.close()
         else:
             upstream(self)

@@ -74,10 +74,20 @@ class State:
 
     def settle(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the chain's loop and wait: in the bridge, or in a guest thread."""
-        if in_bridge():
-            return wait(coroutine)
         assert self.loop is not None
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        return settle_on(self.loop, coroutine)
+
+
+def settle_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on `loop` and wait: in the bridge, or in a thread.
+
+    The bridge may be on another loop: that of a coroutine that a guest thread runs on a loop of its
+    own.
+    """
+    if in_bridge() and asyncio.get_running_loop() is loop:
+        return wait(coroutine)
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    return wait(asyncio.wrap_future(future)) if in_bridge() else future.result()
 
 
 def actor() -> asyncio.Task[Any] | int:

@@ -19,10 +19,10 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from django_aio.bridge import in_bridge, run, wait
+from django_aio.bridge import run
 from django_aio.db.backends.postgresql import CooperativeConnection
 from django_aio.db.pool import store, watched_store
-from django_aio.db.state import actor
+from django_aio.db.state import actor, settle_on
 
 
 class _NotCancelled(logging.Filter):
@@ -99,9 +99,7 @@ class BridgePool:
         self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
 
     def _settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        if in_bridge():
-            return wait(coroutine)
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        return settle_on(self.loop, coroutine)
 
     def open(self) -> None:
         """Start the pool if it is not open."""

@@ -1,8 +1,9 @@
-"""Escaping of plain strings without looking for what is not plain.
+"""Plain text and whole numbers, written without looking for what they are not.
 
 `escape()` and `mark_safe()` take lazy translations as well, and look through their arguments for
 one at every call: thousands of times for one page of the admin. A `str` is not lazy. Nor is it a
-date or a number, which a template brings into the local form before it writes them.
+date or a number, which a template brings into the local form before it writes them. And a whole
+number has a local form only where thousands are separated.
 
 What they return and raise is unchanged. Called from any thread.
 """
@@ -13,6 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.utils import html
 from django.utils.safestring import SafeString
 
@@ -33,7 +35,10 @@ def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
-    """`render_value_in_context()`: plain text is only escaped, safe text written as it is."""
+    """`render_value_in_context()`: plain text is only escaped, safe text written as it is.
+
+    So are whole numbers that no separator of thousands goes into.
+    """
 
     @functools.wraps(upstream)
     def render_value_in_context(value: Any, context: Any) -> str:
@@ -42,6 +47,8 @@ def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
             return value  # type: ignore[no-any-return]
         if kind is str:
             return html.escape(value) if context.autoescape else value
+        if kind is int and context.autoescape and not settings.USE_THOUSAND_SEPARATOR:
+            return SafeString(value)
         return upstream(value, context)
 
     return render_value_in_context

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import enum
 from collections.abc import Callable
 
 import pytest
 from django.template import Context, Engine, base
+from django.test import override_settings
 from django.utils import html, translation
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
@@ -59,6 +61,27 @@ def test_a_template_writes_text_of_every_kind(
     context = Context(autoescape=autoescape)
     expected = base.render_value_in_context.__wrapped__(value, context)  # type: ignore[attr-defined]
     answer = base.render_value_in_context(value, context)
+    assert (answer, type(answer)) == (expected, type(expected))
+
+
+class Level(enum.IntEnum):
+    """A number with a name."""
+
+    HIGH = 1234567
+
+
+@pytest.mark.parametrize("separated", [True, False])
+@pytest.mark.parametrize("use_l10n", [True, False, None])
+@pytest.mark.parametrize("autoescape", [True, False])
+@pytest.mark.parametrize("value", [0, -1, 1234567, 10**30, True, Level.HIGH, 1234.5, None])
+def test_a_template_writes_numbers_of_every_kind(
+    value: object, autoescape: bool, use_l10n: bool | None, separated: bool
+) -> None:
+    """A whole number without separators takes the short way, with the same answer."""
+    context = Context(autoescape=autoescape, use_l10n=use_l10n)
+    with override_settings(USE_THOUSAND_SEPARATOR=separated), translation.override("de"):
+        expected = base.render_value_in_context.__wrapped__(value, context)  # type: ignore[attr-defined]
+        answer = base.render_value_in_context(value, context)
     assert (answer, type(answer)) == (expected, type(expected))
 
 

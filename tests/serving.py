@@ -15,6 +15,10 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 SECONDS = 60  # until a server must have done what it is asked; a loaded machine is slow
 
+# A shell starts its background jobs with SIGINT ignored, and the servers would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def free_port():
     with closing(socket.socket()) as listener:

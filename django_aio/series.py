@@ -242,6 +242,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{ADMIN}.options:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it", on_import=True),
     *(replace(f"django.template.{name}:render_value_in_context", "django_aio.utils.html:written", "plain text is neither a date nor a number") for name in ("base", "defaulttags")),
     replace("django.template.loaders.cached:Loader.get_template", "django_aio.template.loaders.cached:get_template", "a cached template is found by its name", on_import=True),
+    replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),

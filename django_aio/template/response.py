@@ -1,13 +1,20 @@
-"""`SimpleTemplateResponse.arender()`: for who renders such a response himself.
+"""`SimpleTemplateResponse.arender()`, and the first of several templates.
 
-The response of a view is rendered by the handler, in the bridge.
+`arender()` is for who renders such a response himself: that of a view is rendered by the handler,
+in the bridge.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.template import TemplateDoesNotExist, engines
+from django.template.backends.django import DjangoTemplates
+from django.template.base import Template
+from django.template.loaders.cached import Loader
 
 from django_aio.bridge import run
 from django_aio.policy import is_cooperative, log_hop
@@ -23,3 +30,40 @@ async def arender(self: Any) -> Any:
         return await run(self.render)
     log_hop("response", type(self))
     return await sync_to_async(self.render)()
+
+
+def select_template(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`select_template()`: names that the cache knows to be missing are not looked for again.
+
+    Upstream keeps the error of each missing name until it has found one that exists, and such an
+    error keeps the frames of the whole request, the response and what it shows, until the garbage
+    collector comes. In the admin, where a project may override each template, every page has some.
+    """
+
+    @functools.wraps(upstream)
+    def select_template(template_name_list: Any, using: str | None = None) -> Any:
+        if isinstance(template_name_list, list | tuple):
+            template_name_list = _from_first_known(template_name_list, using)
+        return upstream(template_name_list, using=using)
+
+    return select_template
+
+
+def _from_first_known(names: Sequence[Any], using: str | None) -> Sequence[Any]:
+    """The names from the first that exists on, if all before it are known to be missing.
+
+    All names if one of them must be looked for, and if none exists: the error is about all.
+    """
+    backends = engines.all() if using is None else [engines[using]]
+    if len(backends) != 1 or type(backends[0]) is not DjangoTemplates:
+        return names
+    loaders = backends[0].engine.template_loaders
+    if len(loaders) != 1 or type(loaders[0]) is not Loader:
+        return names
+    for at, name in enumerate(names):
+        cached = loaders[0].get_template_cache.get(str(name))
+        if isinstance(cached, Template):
+            return names[at:]
+        if cached is not TemplateDoesNotExist:
+            break
+    return names

@@ -7,6 +7,10 @@ import pytest
 from django.http import HttpRequest
 from django.template import Context, engines
 from django.template.context import make_context
+from django.template.response import TemplateResponse
+from django.test import override_settings
+
+LOCMEM = "django.template.loaders.locmem.Loader"
 
 
 class Shown:
@@ -30,6 +34,23 @@ def test_what_a_page_showed_is_freed_when_it_is_rendered(without_collector, requ
     assert "Shown" in template.render({"shown": shown}, request_of())
     del shown
     assert alive() is None
+
+
+@pytest.mark.parametrize("names", [["a.html"], ["missing.html", "a.html"]])
+def test_what_a_response_showed_is_freed_with_the_response(without_collector, names):
+    """Also if there is no template of the first name: the error would have kept everything."""
+    templates = {"a.html": "{{ shown }}"}
+    loader = ("django.template.loaders.cached.Loader", [(LOCMEM, templates)])
+    backend = "django.template.backends.django.DjangoTemplates"
+    with override_settings(TEMPLATES=[{"BACKEND": backend, "OPTIONS": {"loaders": [loader]}}]):
+        # The first time it is not known yet.
+        TemplateResponse(HttpRequest(), names, {"shown": Shown()}).render()
+        shown = Shown()
+        alive = weakref.ref(shown)
+        response = TemplateResponse(HttpRequest(), names, {"shown": shown}).render()
+        assert b"Shown" in response.content
+        del shown, response
+        assert alive() is None
 
 
 @pytest.mark.parametrize("request_of", [lambda: None, HttpRequest], ids=["none", "request"])

@@ -115,3 +115,55 @@ async def test_the_response_of_a_coroutine_view_is_rendered_in_the_bridge():
 def test_all_are_coroutine_functions():
     for method in (Template.arender, SimpleTemplateResponse.arender, loader.arender_to_string):
         assert iscoroutinefunction(method)
+
+
+CACHED = ("django.template.loaders.cached.Loader", [LOADER])
+
+
+def resolved(names, using=None):
+    """The name of the template that a response with these names is rendered from."""
+    return SimpleTemplateResponse(names, using=using).resolve_template(names).template.name
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("debug", [True, False])
+def test_the_first_template_that_exists_is_taken_every_time(kind, debug):
+    options = {"loaders": [CACHED], "debug": debug}
+    with override_settings(TEMPLATES=[{**ENTRY, "OPTIONS": options}]):
+        for _ in range(3):
+            assert (
+                resolved(kind(["no.html", "never.html", "page.html", "where.html"])) == "page.html"
+            )
+            assert resolved(kind(["where.html", "no.html"])) == "where.html"
+            assert resolved(kind(["no.html", "where.html"])) == "where.html"
+
+
+def test_the_error_is_about_all_templates_every_time():
+    with override_settings(TEMPLATES=[{**ENTRY, "OPTIONS": {"loaders": [CACHED]}}]):
+        for _ in range(3):
+            with pytest.raises(TemplateDoesNotExist, match=r"^no\.html, never\.html$") as error:
+                resolved(["no.html", "never.html"])
+            assert [str(each) for each in error.value.chain] == ["no.html", "never.html"]
+
+
+def test_another_engine_may_have_what_the_first_one_misses():
+    """With two engines each name is looked for in both, in turn."""
+    second = ("django.template.loaders.locmem.Loader", {"no.html": "second"})
+    entries = [
+        {**ENTRY, "NAME": "first", "OPTIONS": {"loaders": [CACHED]}},
+        {**ENTRY, "NAME": "second", "OPTIONS": {"loaders": [second]}},
+    ]
+    with override_settings(TEMPLATES=entries):
+        for _ in range(2):
+            assert resolved(["no.html", "page.html"]) == "no.html"
+            assert resolved(["no.html", "page.html"], using="first") == "page.html"
+
+
+def test_a_template_that_appears_is_found_when_the_loader_is_reset():
+    templates = {"b.html": "b"}
+    cached = ("django.template.loaders.cached.Loader", [(LOADER[0], templates)])
+    with override_settings(TEMPLATES=[{**ENTRY, "OPTIONS": {"loaders": [cached]}}]):
+        assert resolved(["a.html", "b.html"]) == "b.html"
+        templates["a.html"] = "a"
+        engines["django"].engine.template_loaders[0].reset()
+        assert resolved(["a.html", "b.html"]) == "a.html"

@@ -1,0 +1,219 @@
+"""`SQLCompiler.as_sql`: a query of a shape that was compiled before is not compiled again.
+
+Building the SQL of a query takes Django a fifth of the time of a page whose rows are few, and the
+result is nearly always the same: views ask the same questions with other values. What was compiled
+is kept, by the shape of the query (`shape.py`); the values are prepared anew each time, by Django's
+own lookups.
+
+What is found again was proven when it was kept: the parameters of the whole were those of the
+lookups, in their order, and nothing else. A query for which that is not so is compiled every time.
+It holds for one alias of `DATABASES`, and as long as the models involved have the fields, the table
+and the ordering that they had.
+
+Nothing of a query's values is kept. Called by any thread; an entry is never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db.models.expressions import Col
+from django.db.models.sql.compiler import SQLCompiler
+
+from django_aio.db.models.sql.shape import Shape, shape_of
+
+AsSQL = Callable[..., tuple[str, Any]]
+
+# Sites have some hundred shapes. Those that differ by a page number or by how many values there
+# are in a list are the only ones without end.
+MAX_KEPT = 1000
+
+# In a compiler whose rows need no conversion: their columns.
+AS_THEY_ARE = "_aio_as_they_are"
+
+# What compiling leaves in the compiler for who reads the rows.
+RESULTS = ("select", "klass_info", "annotation_col_map", "col_count", "has_extra_select")
+
+
+class Compiled:
+    """The SQL of one shape, and what is needed to read its rows. Read by any thread."""
+
+    __slots__ = ("constants", "held", "models", "placeholders", "results", "settings", "sql")
+
+    def __init__(
+        self,
+        compiler: Any,
+        sql: str,
+        shape: Shape,
+        constants: Sequence[Any],
+        placeholders: list[Any],
+    ) -> None:
+        self.sql = sql
+        self.constants = constants  # of the SELECT clause, as the driver gets them
+        self.placeholders = placeholders  # of each lookup
+        self.results = {name: getattr(compiler, name) for name in RESULTS}
+        columns = [column for column, _, _ in compiler.select]
+        if not compiler.get_converters(columns):
+            self.results[AS_THEY_ARE] = columns
+        self.settings = compiler.connection.settings_dict
+        self.models = [(model._meta, *_facts(model._meta)) for model in _models(compiler)]
+        self.held = shape.held
+
+    def holds(self, connection: Any) -> bool:
+        """Whether the models and the database are what they were."""
+        if connection.settings_dict is not self.settings:
+            return False
+        for meta, fields, ordering, table in self.models:
+            if (
+                meta.concrete_fields is not fields
+                or meta.ordering is not ordering
+                or meta.db_table != table
+            ):
+                return False
+        return True
+
+    def parameters(self, compiler: Any, lookups: list[Any]) -> list[Any] | None:
+        """The parameters for these lookups, or None if their SQL is another one.
+
+        That of a value that no row can have, for example, which Django leaves out.
+        """
+        values = list(self.constants)
+        try:
+            for lookup, known in zip(lookups, self.placeholders, strict=True):
+                placeholder, prepared = lookup.process_rhs(compiler, compiler.connection)
+                if placeholder != known:
+                    return None
+                values.extend(prepared)
+        except (EmptyResultSet, FullResultSet):
+            return None
+        return values
+
+
+_kept: dict[Any, Compiled | None] = {}
+
+
+@functools.cache
+def _is_djangos(cls: Any) -> bool:
+    """Whether a compiler is that of plain queries, of one of Django's engines."""
+    return cls.as_sql is SQLCompiler.as_sql and bool(cls.__module__.startswith("django."))
+
+
+def as_sql(upstream: AsSQL) -> AsSQL:
+    """`SQLCompiler.as_sql`: see the module."""
+
+    @functools.wraps(upstream)
+    def as_sql(
+        self: Any, with_limits: bool = True, with_col_aliases: bool = False
+    ) -> tuple[str, Any]:
+        shape = None
+        kind: Any = type(self)
+        if with_limits and not with_col_aliases and _is_djangos(kind):
+            shape = shape_of(self.query)
+        if shape is None:
+            return upstream(self, with_limits, with_col_aliases)
+        connection = self.connection
+        key = type(connection), connection.alias, self.elide_empty, shape.key
+        known = _kept.get(key, _MISSING)
+        if known is None:
+            return upstream(self)
+        if known is not _MISSING and known.holds(connection):
+            values = known.parameters(self, shape.lookups)
+            if values is None:
+                return upstream(self)
+            vars(self).update(known.results)
+            _name_table(self.query)
+            return known.sql, tuple(values)
+        sql, params = upstream(self)
+        with contextlib.suppress(EmptyResultSet, FullResultSet):  # as in parameters()
+            _keep(key, _compiled(self, shape, sql, params))
+        return sql, params
+
+    return as_sql
+
+
+def get_converters(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """`SQLCompiler.get_converters`: the columns of a query that was kept are not asked again."""
+
+    @functools.wraps(upstream)
+    def get_converters(self: Any, expressions: Any) -> Any:
+        plain = getattr(self, AS_THEY_ARE, None)
+        if plain is not None and type(expressions) is list and expressions == plain:
+            return {}
+        return upstream(self, expressions)
+
+    return get_converters
+
+
+_MISSING: Any = object()
+
+
+def _name_table(query: Any) -> None:
+    """Leave the query as compiling it does: the table of its model has a name."""
+    if not query.alias_map and (alias := query.get_initial_alias()):
+        query.unref_alias(alias)
+
+
+def _keep(key: Any, compiled: Compiled | None) -> None:
+    if len(_kept) >= MAX_KEPT:
+        _kept.clear()
+    _kept[key] = compiled
+
+
+def _compiled(compiler: Any, shape: Shape, sql: str, params: Sequence[Any]) -> Compiled | None:
+    """What is kept of a query that has been compiled. None if it must be compiled every time."""
+    if not type(compiler.connection).__module__.startswith("django."):
+        return None
+    placeholders = []
+    values: list[Any] = []
+    for lookup in shape.lookups:
+        placeholder, prepared = lookup.process_rhs(compiler, compiler.connection)
+        placeholders.append(placeholder)
+        values.extend(prepared)
+    count = len(params) - len(values)
+    constants, rest = params[:count], params[count:]
+    # A driver may have types of its own for what it is given.
+    if list(constants) != shape.constants or list(map(_typed, rest)) != list(map(_typed, values)):
+        return None
+    columns = [each.target for each, _, _ in compiler.select if type(each) is Col]
+    if any(_decides(field, "select_format", "get_col", "get_db_converters") for field in columns):
+        return None
+    if any(_decides(field, "get_extra_restriction") for field in _joined(compiler.query)):
+        return None
+    return Compiled(compiler, sql, shape, constants, placeholders)
+
+
+def _typed(value: Any) -> tuple[type, Any]:
+    return type(value), value
+
+
+def _decides(field: Any, *names: str) -> bool:
+    """Whether one of a field's methods is a project's: what it says may change."""
+    methods = (getattr(type(field), name) for name in names)
+    return not all(method.__module__.startswith("django.") for method in methods)
+
+
+def _facts(meta: Any) -> tuple[Any, Any, str]:
+    """What SQL is made of that can be changed in a model."""
+    return meta.concrete_fields, meta.ordering, meta.db_table
+
+
+def _models(compiler: Any) -> set[Any]:
+    """The models whose columns, joins and ordering the query has."""
+    models = {compiler.query.model}
+    for field in _joined(compiler.query):
+        models |= {field.model, field.related_model}
+    return {model for model in models if hasattr(model, "_meta")}
+
+
+def _joined(query: Any) -> list[Any]:
+    """The relations of a compiled query, those of `select_related()` and the ordering included."""
+    return [join.join_field for join in query.alias_map.values() if hasattr(join, "join_field")]
+
+
+def forget() -> None:
+    """Forget all that was compiled. For tests that change what they should not."""
+    _kept.clear()

@@ -244,8 +244,10 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.template.loaders.cached:Loader.get_template", "django_aio.template.loaders.cached:get_template", "a cached template is found by its name", on_import=True),
     replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
+    replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
+    replace("django.utils.translation.trans_real:get_language", "django_aio.utils.local:get_language", "the language of a site that has one", on_import=True),
     add("django.conf:LazySettings.__getattribute__", "django_aio.conf:getattribute", "settings are found as other attributes are"),
     replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
     # 22. What every query does.

@@ -14,10 +14,10 @@ from asgiref.sync import sync_to_async
 from django.template import TemplateDoesNotExist, engines
 from django.template.backends.django import DjangoTemplates
 from django.template.base import Template
-from django.template.loaders.cached import Loader
 
 from django_aio.bridge import run
 from django_aio.policy import is_cooperative, log_hop
+from django_aio.template.engine import cached
 
 
 async def arender(self: Any) -> Any:
@@ -57,13 +57,10 @@ def _from_first_known(names: Sequence[Any], using: str | None) -> Sequence[Any]:
     backends = engines.all() if using is None else [engines[using]]
     if len(backends) != 1 or type(backends[0]) is not DjangoTemplates:
         return names
-    loaders = backends[0].engine.template_loaders
-    if len(loaders) != 1 or type(loaders[0]) is not Loader:
-        return names
     for at, name in enumerate(names):
-        cached = loaders[0].get_template_cache.get(str(name))
-        if isinstance(cached, Template):
+        known = cached(backends[0].engine, str(name))
+        if isinstance(known, Template):
             return names[at:]
-        if cached is not TemplateDoesNotExist:
+        if known is not TemplateDoesNotExist:
             break
     return names

@@ -11,6 +11,7 @@ What they return and raise is unchanged. Called from any thread.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,7 @@ def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
 
     So are whole numbers that no separator of thousands goes into.
     """
+    escape: Callable[[str], str] = inspect.unwrap(html.escape)
 
     @functools.wraps(upstream)
     def render_value_in_context(value: Any, context: Any) -> str:
@@ -46,7 +48,7 @@ def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
         if kind is SafeString:
             return value  # type: ignore[no-any-return]
         if kind is str:
-            return html.escape(value) if context.autoescape else value
+            return escape(value) if context.autoescape else value
         if kind is int and context.autoescape and not settings.USE_THOUSAND_SEPARATOR:
             return SafeString(value)
         return upstream(value, context)

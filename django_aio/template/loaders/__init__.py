@@ -1,1 +1,0 @@
-"""Mirrors `django.template.loaders`."""

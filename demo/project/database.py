@@ -42,7 +42,7 @@ def from_url(url: str) -> Config:
     except ValueError as error:
         raise ImproperlyConfigured(f"DATABASE_URL: {error}. Use {EXAMPLE}.") from None
     # Six connections are kept open for the six queries of a country page: opening one takes longer
-    # than any of them. Five visitors at once may ask for such a page.
+    # than any of them. Six visitors at once may ask for such a page.
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": name,
@@ -50,7 +50,7 @@ def from_url(url: str) -> Config:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(parts.hostname or ""),
         "PORT": port or "",
-        "OPTIONS": {"pool": {"min_size": 6, "max_size": 30}, **dict(parse_qsl(parts.query))},
+        "OPTIONS": {"pool": {"min_size": 6, "max_size": 36}, **dict(parse_qsl(parts.query))},
     }
 
 

@@ -11,15 +11,11 @@ from any thread and task.
 
 from __future__ import annotations
 
-import functools
-import sys
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 from asgiref.local import Local
-from django.conf import settings
 
 _thread = threading.get_ident
 
@@ -52,23 +48,6 @@ class QuickLocal:
 def quick(upstream: Any) -> Any:
     """The `Local` as a `QuickLocal`, or as it is if this asgiref stores values in another way."""
     return QuickLocal(upstream) if _is_known() else upstream
-
-
-def get_language(upstream: Callable[[], Any]) -> Callable[[], Any]:
-    """`trans_real.get_language()`: where nothing has been set, one look tells the language.
-
-    Most sites have one, and each link of a page asks several times which it is.
-    """
-    module: Any = sys.modules["django.utils.translation.trans_real"]
-
-    @functools.wraps(upstream)
-    def get_language() -> Any:
-        active = module._active  # another one after a file of translations was changed
-        if type(active) is QuickLocal and active._data.get(None) is None:
-            return settings.LANGUAGE_CODE
-        return upstream()
-
-    return get_language
 
 
 def _is_known() -> bool:

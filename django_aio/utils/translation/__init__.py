@@ -1,0 +1,1 @@
+"""Mirrors django.utils.translation."""

@@ -24,6 +24,8 @@ MOST = 5000
 
 def gettext(self: Any, message: str) -> str:
     """`DjangoTranslation.gettext()`: what `GNUTranslations.gettext()` returns. Any thread."""
+    if type(message) is not str:  # safe text without a translation is its own: not for plain text
+        return GNUTranslations.gettext(self, message)
     found: dict[str, str] = vars(self).setdefault(FOUND, {})
     text = found.get(message)
     if text is None:

@@ -94,3 +94,10 @@ def test_no_more_is_kept_than_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         assert catalog.gettext(f"message {number}") == f"message {number}"
         assert len(vars(catalog)[ours.FOUND]) <= 3
+
+
+def test_safe_text_does_not_make_plain_text_safe() -> None:
+    """Both are equal, and a catalog without a translation answers with what it was asked."""
+    catalog = trans_real.translation("de")
+    for text in (mark_safe("<i>none</i>"), "<i>none</i>", mark_safe("<i>none</i>")):
+        assert type(catalog.gettext(text)) is type(text)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
@@ -243,10 +244,20 @@ def begin_lease(wrapper: Any) -> None:
         state.leased = True
         if state.kept is not None:
             _take_up(wrapper, state)
+        elif here(state):
+            wrapper.connection = state.driver.take(wrapper)
 
 
-def release_lease(wrapper: Any) -> None:
-    """Return a pooled connection unless something could depend on it."""
+def here(state: Any) -> bool:
+    """Whether this is the bridge on the loop of the chain."""
+    return in_bridge() and asyncio._get_running_loop() is state.loop
+
+
+def release_lease(wrapper: Any, *, shown: bool = False) -> None:
+    """Return a pooled connection unless something could depend on it.
+
+    One that was shown to a project's code goes to the pool, for the next who connects to set right.
+    """
     state = wrapper.aio
     if (
         state is None
@@ -261,8 +272,7 @@ def release_lease(wrapper: Any) -> None:
     ):
         return
     state.leased = False
-    here = in_bridge() and asyncio.get_running_loop() is state.loop
-    if here and state.driver.may_keep(wrapper):
+    if here(state) and not shown and state.driver.may_keep(wrapper):
         state.kept, wrapper.connection = wrapper.connection, None
         if not state.parting:
             state.parting = True
@@ -305,4 +315,4 @@ async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
         yield wrapper
     finally:
         wrapper.aio.holds -= 1
-        await run(release_lease, wrapper)
+        await run(functools.partial(release_lease, wrapper, shown=True))

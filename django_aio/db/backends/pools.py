@@ -12,17 +12,24 @@ import functools
 import logging
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from django_aio.bridge import run
 from django_aio.db.backends.postgresql import CooperativeConnection
 from django_aio.db.pool import store, watched_store
 from django_aio.db.state import actor, settle_on
+
+IDLE = TransactionStatus.IDLE
+
+# How long a connection goes from lease to lease before its pool sees it again, in seconds.
+MAX_AT_HAND = 1.0
 
 
 class _NotCancelled(logging.Filter):
@@ -87,16 +94,28 @@ class BridgePool:
     It has the methods that the backend calls, and leases from the loop's `AsyncConnectionPool`.
     Called inside the bridge, in the loop's thread, or by a guest thread while its owner waits: so
     asynchronous and synchronous views share one bound.
+
+    A way to the pool and back takes locks, a queue and a task: more than a short statement does.
+    So what comes back stays at hand, for whoever asks next, unless somebody waits in the pool. For
+    the pool it is still out. After MAX_AT_HAND seconds it goes there, busy or not: `max_lifetime`,
+    `max_idle` and `drain()` are the pool's affair. So are `check` and `reset`, which look at every
+    lease: with one of them nothing stays at hand.
     """
 
-    def __init__(self, alias: str, pool: LoopPool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, alias: str, pool: LoopPool, loop: asyncio.AbstractEventLoop, looks: bool
+    ) -> None:
         self.alias = alias
         self.pool = pool
         self.loop = loop
+        self.looks = looks  # whether the pool looks at every lease
         self.closed = False  # another one takes its place
         self.waiting = 0  # for a connection
         # Who has a connection, and since when (time.monotonic()).
         self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
+        # Touched by the thread of the loop only. The last that came is the first to go.
+        self._at_hand: deque[CooperativeConnection] = deque()
+        self._tidying: asyncio.TimerHandle | None = None
 
     def _settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return settle_on(self.loop, coroutine)
@@ -112,20 +131,34 @@ class BridgePool:
         Raises `psycopg_pool.PoolTimeout` if none comes free in time; the message names who holds
         what, and since when.
         """
+        if asyncio._get_running_loop() is self.loop and (near := self.take()) is not None:
+            return near
         try:
-            face = _face(self._settle(self._lease()))
+            face: CooperativeConnection = self._settle(self._lease())
         except PoolTimeout as error:
             raise PoolTimeout(self._exhausted(error)) from None
-        face._pool = cast(Any, self)
         self.out[face] = (actor(), time.monotonic())
         return face
 
-    async def _lease(self) -> psycopg.AsyncConnection[Any]:
+    def take(self) -> CooperativeConnection | None:
+        """Lease one that is at hand, or return None. Called on the loop; never waits."""
+        if not self._at_hand:
+            return None
+        face = self._at_hand.pop()
+        self.out[face] = (actor(), time.monotonic())
+        return face
+
+    async def _lease(self) -> CooperativeConnection:
+        if self._at_hand:
+            return self._at_hand.pop()
         self.waiting += 1
         try:
-            return await self.pool.getconn()
+            face = _face(await self.pool.getconn())
         finally:
             self.waiting -= 1
+        face._pool = cast(Any, self)
+        face.lent_at = time.monotonic()
+        return face
 
     def _exhausted(self, error: PoolTimeout) -> str:
         now = time.monotonic()
@@ -149,10 +182,40 @@ class BridgePool:
             raise
 
     def putconn_soon(self, face: CooperativeConnection) -> None:
-        """Return a connection from where nothing can be awaited, such as a task's end."""
-        face._pool = None
+        """Return a connection from where nothing can be awaited, such as a task's end.
+
+        Called on the loop.
+        """
         self.out.pop(face, None)
+        face._pool = None
         self._put_soon(face.twin)
+
+    def keep_at_hand(self, face: CooperativeConnection) -> None:
+        """Return a connection on which only the ORM has run statements. Called on the loop."""
+        if (
+            self.looks
+            or self.waiting
+            or self.closed
+            or not face.autocommit
+            or face.pgconn.transaction_status != IDLE
+            or time.monotonic() - face.lent_at >= MAX_AT_HAND
+        ):
+            self.putconn_soon(face)
+            return
+        self.out.pop(face, None)
+        self._at_hand.append(face)
+        if self._tidying is None:
+            self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy)
+
+    def _tidy(self) -> None:
+        """Let the pool have what has been at hand for long."""
+        self._tidying = None
+        before = time.monotonic() - MAX_AT_HAND
+        for face in [face for face in self._at_hand if face.lent_at <= before]:
+            self._at_hand.remove(face)
+            self.putconn_soon(face)
+        if self._at_hand:
+            self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy)
 
     def _put_soon(self, twin: Any) -> None:
         returning = self.loop.create_task(self.pool.putconn(twin))
@@ -169,6 +232,10 @@ class BridgePool:
     async def aclose(self) -> None:
         """Close the pool; whoever asks for a pool afterwards gets a new one."""
         self.closed = True
+        if self._tidying is not None:
+            self._tidying.cancel()
+        while self._at_hand:
+            self._at_hand.pop().pgconn.finish()
         await self.pool.close()
 
 
@@ -197,19 +264,18 @@ def bridge_pool(wrapper: Any) -> BridgePool:
     pool = pools.get(wrapper.alias)
     if pool is None:
         options = wrapper.settings_dict["OPTIONS"]["pool"]
-        made = _make_pool(wrapper, {} if options is True else options)
-        pool = pools[wrapper.alias] = BridgePool(wrapper.alias, made, wrapper.aio.loop)
+        made = _make_pool(wrapper, {} if options is True else dict(options))
+        pool = pools[wrapper.alias] = made
     return cast(BridgePool, pool)
 
 
-def _make_pool(wrapper: Any, options: dict[str, Any]) -> LoopPool:
+def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
     """Build the pool from the options that Django's own pool takes."""
     if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0:
         raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
     parameters = wrapper.get_connection_params()
     cursor_factory = parameters.pop("cursor_factory")
     parameters["autocommit"] = True
-    options = dict(options)
     if "check" not in options and wrapper.settings_dict["CONN_HEALTH_CHECKS"]:
         options["check"] = AsyncConnectionPool.check_connection
     elif "check" in options:
@@ -227,7 +293,8 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> LoopPool:
         await run(configure, face)
 
     pool = LoopPool(kwargs=parameters, configure=configure_face, **options)
-    return pool
+    looks = bool(options.get("check") or options.get("reset"))
+    return BridgePool(wrapper.alias, pool, wrapper.aio.loop, looks)
 
 
 def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:

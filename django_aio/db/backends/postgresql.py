@@ -17,6 +17,7 @@ import functools
 import math
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -25,12 +26,15 @@ from typing import Any, Self, cast
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.signals import connection_created
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
+from django_aio.conf import OURS, is_below
 from django_aio.db.backends import utils
 from django_aio.db.pool import part, store
+from django_aio.parts import module_of
 
 IDLE = TransactionStatus.IDLE
 WAIT_R = Wait.R
@@ -108,6 +112,7 @@ class CooperativeConnection(psycopg.Connection[Any]):
     # During clean-up a first cancellation is put off to its end.
     cleaning_up = False
     put_off: asyncio.CancelledError | None = None
+    lent_at = 0.0  # when its pool last lent it, by time.monotonic()
     _yielded = 0.0  # when the loop last went on during a wait of this connection
 
     def __init__(self, pgconn: Any, *args: Any) -> None:
@@ -287,6 +292,20 @@ class PostgreSQLDriver:
         if lender is not None:
             lender.putconn_soon(connection)
 
+    def take(self, wrapper: Any) -> Any:
+        """A connection that is at hand, for a wrapper that connecting would change nothing on."""
+        state = wrapper.aio
+        if (
+            state.pool is None
+            # Nor does one have it that was never connected, or that a transaction has closed.
+            or not wrapper.autocommit
+            or not wrapper.settings_dict["AUTOCOMMIT"]
+            or wrapper.errors_occurred
+            or (connection_created.receivers and not _only_djangos(connection_created))
+        ):
+            return None
+        return state.pool.take()
+
     def may_keep(self, wrapper: Any) -> bool:
         """Whether nothing is wrong with it and nobody waits for one."""
         return not (wrapper.errors_occurred or wrapper.aio.pool.waiting) and self.is_idle(wrapper)
@@ -294,7 +313,17 @@ class PostgreSQLDriver:
     def part(self, wrapper: Any) -> None:
         """Return a connection that was kept to its pool."""
         kept, wrapper.aio.kept = wrapper.aio.kept, None
-        kept._pool.putconn_soon(kept)
+        kept._pool.keep_at_hand(kept)
+
+
+def _only_djangos(signal: Any) -> bool:
+    """Whether nobody listens to a signal but Django.
+
+    Its receivers of `connection_created` prepare the physical connection, once and for all.
+    """
+    receivers = (entry[1] for entry in signal.receivers)
+    alive = (each() if isinstance(each, weakref.ReferenceType) else each for each in receivers)
+    return all(each is None or is_below(module_of(each), OURS) for each in alive)
 
 
 def database(upstream: types.ModuleType) -> types.ModuleType:

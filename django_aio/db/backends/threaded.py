@@ -51,6 +51,9 @@ class Driver(Protocol):
     def drop(self, wrapper: BaseDatabaseWrapper) -> None:
         """Let go of the physical connection: return it to its pool, or close it."""
 
+    def take(self, wrapper: BaseDatabaseWrapper) -> Any:
+        """A physical connection for a lease that needs no connecting, or None."""
+
     def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Whether a lease that ends may be taken up again by the task's next statement."""
 
@@ -60,6 +63,10 @@ class Driver(Protocol):
 
 class KeepsNothing:
     """A driver whose leases end when they end."""
+
+    def take(self, wrapper: BaseDatabaseWrapper) -> Any:
+        """Every lease begins with connecting."""
+        return None
 
     def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Never."""

@@ -245,7 +245,7 @@ def begin_lease(wrapper: Any) -> None:
         if state.kept is not None:
             _take_up(wrapper, state)
         elif here(state):
-            wrapper.connection = state.driver.take(wrapper)
+            wrapper.connection = state.driver.lease(wrapper)
 
 
 def here(state: Any) -> bool:
@@ -274,7 +274,9 @@ def release_lease(wrapper: Any, *, shown: bool = False) -> None:
     state.leased = False
     if here(state) and not shown and state.driver.may_keep(wrapper):
         state.kept, wrapper.connection = wrapper.connection, None
-        if not state.parting:
+        if state.pool.waiting:
+            part(wrapper)
+        elif not state.parting:
             state.parting = True
             state.loop.call_soon(_part, wrapper, state)
     else:

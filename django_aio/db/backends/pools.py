@@ -19,7 +19,7 @@ from typing import Any, cast
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from django_aio.bridge import run
 from django_aio.db.backends.postgresql import CooperativeConnection
@@ -96,10 +96,11 @@ class BridgePool:
     asynchronous and synchronous views share one bound.
 
     A way to the pool and back takes locks, a queue and a task: more than a short statement does.
-    So what comes back stays at hand, for whoever asks next, unless somebody waits in the pool. For
+    So what comes back goes to who has waited longest, or stays at hand for whoever asks next. For
     the pool it is still out. After MAX_AT_HAND seconds it goes there, busy or not: `max_lifetime`,
-    `max_idle` and `drain()` are the pool's affair. So are `check` and `reset`, which look at every
-    lease: with one of them nothing stays at hand.
+    `max_idle` and `drain()` are the pool's affair. While somebody waits here one task waits there
+    for all of them: the pool grows, and what comes back to it comes here. `check` and `reset` are
+    the pool's too, and look at every lease: with one of them all wait there, and nothing stays.
     """
 
     def __init__(
@@ -110,12 +111,19 @@ class BridgePool:
         self.loop = loop
         self.looks = looks  # whether the pool looks at every lease
         self.closed = False  # another one takes its place
-        self.waiting = 0  # for a connection
         # Who has a connection, and since when (time.monotonic()).
         self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
         # Touched by the thread of the loop only. The last that came is the first to go.
         self._at_hand: deque[CooperativeConnection] = deque()
         self._tidying: asyncio.TimerHandle | None = None
+        self._waiters: deque[asyncio.Future[CooperativeConnection]] = deque()
+        self._fetching: asyncio.Task[None] | None = None
+        self._asking = 0  # who waits in the pool itself
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._waiters) + self._asking
 
     def _settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return settle_on(self.loop, coroutine)
@@ -149,16 +157,72 @@ class BridgePool:
         return face
 
     async def _lease(self) -> CooperativeConnection:
+        """One that is at hand, or comes back, or the pool has. Runs on the loop."""
         if self._at_hand:
             return self._at_hand.pop()
-        self.waiting += 1
+        if not self.looks:
+            return await self._turn()
+        self._asking += 1
         try:
-            face = _face(await self.pool.getconn())
+            return await self._borrow()
         finally:
-            self.waiting -= 1
+            self._asking -= 1
+
+    async def _borrow(self) -> CooperativeConnection:
+        face = _face(await self.pool.getconn())
         face._pool = cast(Any, self)
         face.lent_at = time.monotonic()
         return face
+
+    async def _turn(self) -> CooperativeConnection:
+        """Wait for a connection, no longer than the pool would."""
+        pool, waiters = self.pool, self._waiters
+        if pool.max_waiting and len(waiters) >= pool.max_waiting:
+            raise TooManyRequests(
+                f"the pool of {self.alias!r} has already {len(waiters)} requests waiting"
+            )
+        waiter: asyncio.Future[CooperativeConnection] = self.loop.create_future()
+        waiters.append(waiter)
+        if self._fetching is None:
+            self._fetching = self.loop.create_task(self._fetch())
+        expiry = self.loop.call_later(pool.timeout, _expire, waiter, pool.timeout)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter in waiters:
+                waiters.remove(waiter)
+            elif not waiter.cancelled() and waiter.exception() is None:
+                self.keep_at_hand(waiter.result())  # cancelled when it had been given one
+            raise
+        finally:
+            expiry.cancel()
+
+    async def _fetch(self) -> None:
+        """Get connections from the pool as long as somebody waits for one."""
+        try:
+            while self._waiters:
+                try:
+                    face = await self._borrow()
+                except PoolTimeout:
+                    continue  # each waiter has its own time
+                if not self._hand_over(face):
+                    self.keep_at_hand(face)
+        except psycopg.Error as error:  # the pool has been closed
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                if not waiter.done():
+                    waiter.set_exception(error)
+        finally:
+            self._fetching = None
+
+    def _hand_over(self, face: CooperativeConnection) -> bool:
+        """Give a connection to who has waited longest. Returns whether somebody has."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(face)
+                return True
+        return False
 
     def _exhausted(self, error: PoolTimeout) -> str:
         now = time.monotonic()
@@ -194,7 +258,6 @@ class BridgePool:
         """Return a connection on which only the ORM has run statements. Called on the loop."""
         if (
             self.looks
-            or self.waiting
             or self.closed
             or not face.autocommit
             or face.pgconn.transaction_status != IDLE
@@ -203,6 +266,8 @@ class BridgePool:
             self.putconn_soon(face)
             return
         self.out.pop(face, None)
+        if self._hand_over(face):
+            return
         self._at_hand.append(face)
         if self._tidying is None:
             self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy)
@@ -237,6 +302,11 @@ class BridgePool:
         while self._at_hand:
             self._at_hand.pop().pgconn.finish()
         await self.pool.close()
+
+
+def _expire(waiter: asyncio.Future[Any], timeout: float) -> None:
+    if not waiter.done():
+        waiter.set_exception(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
 
 
 def _name(who: Any) -> str:

@@ -292,11 +292,12 @@ class PostgreSQLDriver:
         if lender is not None:
             lender.putconn_soon(connection)
 
-    def take(self, wrapper: Any) -> Any:
-        """A connection that is at hand, for a wrapper that connecting would change nothing on."""
-        state = wrapper.aio
+    def lease(self, wrapper: Any) -> Any:
+        """A connection of the pool for a wrapper that connecting would change nothing else on."""
+        pool = wrapper.aio.pool
         if (
-            state.pool is None
+            pool is None
+            or pool.closed
             # Nor does one have it that was never connected, or that a transaction has closed.
             or not wrapper.autocommit
             or not wrapper.settings_dict["AUTOCOMMIT"]
@@ -304,16 +305,29 @@ class PostgreSQLDriver:
             or (connection_created.receivers and not _only_djangos(connection_created))
         ):
             return None
-        return state.pool.take()
+        found = pool.take()
+        if found is None:
+            with wrapper.wrap_database_errors:
+                found = pool.getconn()
+            _set_right(wrapper, found)
+        return found
 
     def may_keep(self, wrapper: Any) -> bool:
-        """Whether nothing is wrong with it and nobody waits for one."""
-        return not (wrapper.errors_occurred or wrapper.aio.pool.waiting) and self.is_idle(wrapper)
+        """Whether nothing is wrong with it."""
+        return not wrapper.errors_occurred and self.is_idle(wrapper)
 
     def part(self, wrapper: Any) -> None:
         """Return a connection that was kept to its pool."""
         kept, wrapper.aio.kept = wrapper.aio.kept, None
         kept._pool.keep_at_hand(kept)
+
+
+def _set_right(wrapper: Any, face: CooperativeConnection) -> None:
+    """Set what Django sets on a connection from a pool: who had it may have set something else."""
+    if not face.autocommit:
+        face.autocommit = True
+    if "isolation_level" in wrapper.settings_dict["OPTIONS"]:
+        face.isolation_level = wrapper.isolation_level
 
 
 def _only_djangos(signal: Any) -> bool:

@@ -40,7 +40,7 @@ Hop = Callable[..., Any]
 
 
 class Driver(Protocol):
-    """What a chain must know of a driver. Each answer comes without waiting."""
+    """What a chain must know of a driver. Only `lease()` may wait."""
 
     def adopt(self, wrapper: Any) -> None:
         """A logical connection becomes part of a chain."""
@@ -51,7 +51,7 @@ class Driver(Protocol):
     def drop(self, wrapper: BaseDatabaseWrapper) -> None:
         """Let go of the physical connection: return it to its pool, or close it."""
 
-    def take(self, wrapper: BaseDatabaseWrapper) -> Any:
+    def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
         """A physical connection for a lease that needs no connecting, or None."""
 
     def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
@@ -64,7 +64,7 @@ class Driver(Protocol):
 class KeepsNothing:
     """A driver whose leases end when they end."""
 
-    def take(self, wrapper: BaseDatabaseWrapper) -> Any:
+    def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
         """Every lease begins with connecting."""
         return None
 

@@ -113,6 +113,7 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.dispatch.dispatcher:sync_to_async", NATIVE, "Signal.asend() calls receivers on the loop"),
     rebind("django.contrib.sessions.backends.base:sync_to_async", POLICY, "session engines run where the policy says"),
     rebind("django.contrib.sessions.backends.db:sync_to_async", NATIVE, "the database session engine saves on the loop"),
+    rebind("django.contrib.messages.middleware:default_storage", "django_aio.contrib.messages.middleware:default_storage", "no storage of messages is made for a page without", on_import=True),
     # 9. Caches.
     replace("django.core.cache:CacheHandler.create_connection", "django_aio.core.cache.backends.base:create_connection", "a cache knows its alias"),
     replace("django.core.cache.backends.base:BaseCache.get_or_set", "django_aio.core.cache.backends.base:get_or_set", "one computation for many who wait"),
@@ -251,6 +252,7 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
     replace("django.utils.translation.trans_real:get_language", "django_aio.utils.translation.trans_real:get_language", "the language of a site that has one", on_import=True),
     add("django.conf:LazySettings.__getattribute__", "django_aio.conf:getattribute", "settings are found as other attributes are"),
+    replace("django.core.cache:caches._connections", "django_aio.utils.local:quick", "the caches that a request has used are found directly"),
     replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
     add("django.utils.translation.trans_real:DjangoTranslation.gettext", "django_aio.utils.translation.trans_real:gettext", "a translation is looked up once", on_import=True),
     replace("django.utils.translation.trans_real:DjangoTranslation.merge", "django_aio.utils.translation.trans_real:merge", "and again when a catalog was added", on_import=True),

@@ -5,8 +5,8 @@ A look at one that is unset costs 4 µs, most of it for the text of an Attribute
 `getattr()` with a default throws away: some 5% of a page with many links. `quick()` reads the same
 storage by the same rule: a value belongs to the context and the thread that it was set in.
 
-Writing is asgiref's. If its storage is not the one that is known here, nothing is changed. Called
-from any thread and task.
+Writing is asgiref's, without the lock: a context belongs to who runs in it. If its storage is not
+the one that is known here, nothing is changed. Called from any thread and task.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _thread = threading.get_ident
 class QuickLocal:
     """Stands in for a `Local`: the same attributes. Any thread and task."""
 
-    __slots__ = ("_data", "_local")
+    __slots__ = ("_data", "_storage")
 
     _data: ContextVar[Any]
-    _local: Any
+    _storage: Any
 
     def __init__(self, local: Any) -> None:
-        object.__setattr__(self, "_local", local)
+        object.__setattr__(self, "_storage", local._storage)
         object.__setattr__(self, "_data", local._storage._data)
 
     def __getattr__(self, name: str) -> Any:
@@ -39,10 +39,10 @@ class QuickLocal:
         raise AttributeError(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._local, name, value)
+        setattr(self._storage, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._local, name)
+        delattr(self._storage, name)
 
 
 def quick(upstream: Any) -> Any:

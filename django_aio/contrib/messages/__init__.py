@@ -1,0 +1,1 @@
+"""What the series changes in `django.contrib.messages`."""

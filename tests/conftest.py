@@ -83,10 +83,15 @@ def pooled(db, monkeypatch):
         connection.close_pool()
 
 
+def bridge_pool():
+    """The pool of the default database on the running loop."""
+    return pool.store().pools["default"]
+
+
 async def out_of_the_pool():
     """The connections that a task has when it has let the loop go on."""
     await asyncio.sleep(0)
-    return set(pool.store().pools["default"].out)
+    return set(bridge_pool().out)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from asgiref.sync import SyncToAsync
-from conftest import postgresql_only
+from conftest import bridge_pool, postgresql_only
 from django.core.signals import request_finished
 from django.http import StreamingHttpResponse
 from django.test import override_settings
@@ -21,7 +21,7 @@ from testapp.models import Author
 
 from django_aio import blocking, cooperative, wait
 from django_aio.core.handlers.ahead import MOST_CHUNKS
-from django_aio.db import chains, pool
+from django_aio.db import chains
 from django_aio.http import runs_on_loop
 
 LISTED = override_settings(AIO={"COOPERATIVE": [__name__]})
@@ -567,7 +567,7 @@ class TestConnections:
         with override_settings(AIO={"COOPERATIVE": [__name__] * listed}):
             rest = await self.forty(lambda request: StreamingHttpResponse(rows()), b"a")
         assert all(chunks[-1] == b"a" for chunks in rest)
-        assert pool.store().pools["default"].out == {}
+        assert bridge_pool().out == {}
 
     async def test_an_iterator_holds_its_cursor_until_it_is_closed(self, pooled):
         await Author.objects.abulk_create([Author(name=str(n)) for n in range(10)])
@@ -581,10 +581,10 @@ class TestConnections:
             async with Stream("/rows/") as stream:
                 await stream.start()
                 assert await stream.chunk() == b"0"
-                assert len(pool.store().pools["default"].out) == 1
+                assert len(bridge_pool().out) == 1
                 await stream.disconnect()
-            assert pool.store().pools["default"].out == {}
+            assert bridge_pool().out == {}
             async with Stream("/rows/") as stream:
                 await stream.start()
                 assert len(await stream.rest()) == 10
-        assert pool.store().pools["default"].out == {}
+        assert bridge_pool().out == {}

@@ -32,10 +32,9 @@ VALUES = (
 )
 
 
-def node_of(source, engine=None):
+def node_of(source):
     """The only node of a template."""
-    engine = engine or Engine(string_if_invalid="(no %s)")
-    [node] = engine.from_string(source).nodelist
+    [node] = Engine().from_string(source).nodelist
     return node
 
 

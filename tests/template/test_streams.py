@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 from asgi import Client
-from conftest import out_of_the_pool, postgresql_only
+from conftest import bridge_pool, out_of_the_pool, postgresql_only
 from django.db import transaction
 from django.middleware.csrf import get_token
 from django.template import Context, Library, Node, TemplateDoesNotExist, engines
@@ -21,7 +21,6 @@ from streams import Stream
 from suspensions import cancelled_at
 from testapp.models import Author
 
-from django_aio.db import pool
 from django_aio.db.backends.pools import _returning
 from django_aio.shortcuts import astream
 from django_aio.template.streams import PASSING
@@ -414,7 +413,7 @@ async def test_cancelling_returns_the_connection(pooled):
             break
         await asyncio.sleep(0)  # the chain of that task ends
         await asyncio.gather(*_returning)
-        assert pool.store().pools["default"].out == {}
+        assert bridge_pool().out == {}
     assert n > 5
     assert await Author.objects.acount() == 2
 

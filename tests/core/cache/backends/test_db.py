@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import out_of_the_pool, postgresql_only
+from conftest import bridge_pool, out_of_the_pool, postgresql_only
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -12,7 +12,6 @@ from staying import on_the_loop
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db import pool
 
 from .test_operations import awaited, bridged, operate
 
@@ -149,7 +148,7 @@ async def test_a_failed_statement_gives_it_back(leased):
     with pytest.raises(Exception, match="no_such_table"):
         await leased.aget("key")
     assert connection.connection is None
-    assert pool.store().pools["default"].out == {}
+    assert bridge_pool().out == {}
 
 
 @postgresql_only

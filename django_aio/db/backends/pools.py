@@ -18,15 +18,12 @@ from typing import Any, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from django_aio.bridge import run
-from django_aio.db.backends.postgresql import CooperativeConnection
+from django_aio.db.backends.postgresql import IDLE, CooperativeConnection
 from django_aio.db.pool import store, watched_store
 from django_aio.db.state import actor, settle_on
-
-IDLE = TransactionStatus.IDLE
 
 # How long a connection goes from lease to lease before its pool sees it again, in seconds.
 MAX_AT_HAND = 1.0
@@ -204,7 +201,9 @@ class BridgePool:
                 try:
                     face = await self._borrow()
                 except PoolTimeout:
-                    continue  # each waiter has its own time
+                    # Each waiter has its own time. A timeout of 0 comes without a wait.
+                    await asyncio.sleep(0)
+                    continue
                 if not self._hand_over(face):
                     self.keep_at_hand(face)
         except psycopg.Error as error:  # the pool has been closed

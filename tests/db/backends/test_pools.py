@@ -239,6 +239,15 @@ async def test_who_waits_is_given_a_new_one_for_one_that_broke():
     await ending
 
 
+async def test_a_pool_that_waits_for_nothing_says_so_at_once(monkeypatch):
+    options = {"pool": {"min_size": 1, "max_size": 1, "timeout": 0}}
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    async with asyncio.timeout(20):
+        with pytest.raises(OperationalError, match=r"after 0\.00 sec"):
+            await Author.objects.afirst()
+        await bridge_pool().pool.wait()  # the loop does not end while its pool is opening
+
+
 @pytest.mark.usefixtures("one")
 async def test_who_waits_hears_that_the_pool_is_closed():
     async with Holder():

@@ -1,4 +1,4 @@
-"""`INSTALLED_APPS = [..., "django_aio"]`: refuses what cannot work, then applies the series.
+"""`INSTALLED_APPS = ["django_aio", ...]`: refuses what cannot work, then applies the series.
 
 Runs once, in the thread that calls `django.setup()`.
 """
@@ -43,6 +43,12 @@ class DjangoAIOConfig(AppConfig):
 
     name = "django_aio"
     verbose_name = "django-aio"
+
+    def import_models(self) -> None:
+        """Apply what the models of the apps below this one in the list import by name."""
+        refuse_unsupported_django()
+        series.apply_early()
+        super().import_models()
 
     def ready(self) -> None:
         """Apply the series. Raises ImproperlyConfigured where django-aio cannot work."""

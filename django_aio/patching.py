@@ -65,7 +65,8 @@ class Patch:
     `target` and `by` are `module:attribute.path`. `needs` names the modules that must be installed
     for the patch to make sense, such as a database driver; `app` is the Django application that the
     target is part of; `since` is the first Django that has the target. With `on_import` the patch
-    waits until the target's module is imported, so as not to import what few processes need.
+    waits until the target's module is imported, so as not to import what few processes need. With
+    `early` it does not wait for `ready()`: modules of models import the target by its name.
     """
 
     verb: Verb
@@ -76,6 +77,7 @@ class Patch:
     app: str = ""
     since: tuple[int, int] = (0, 0)
     on_import: bool = False
+    early: bool = False
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
     found: str | None = field(default=None, init=False)

@@ -243,12 +243,15 @@ _SERIES: tuple[Patch, ...] = (
     *(replace(f"django.{name}:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it") for name in ("template.base", "template.defaulttags", "forms.widgets", "forms.utils", "utils.numberformat")),
     replace(f"{ADMIN}.options:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it", on_import=True),
     *(replace(f"django.template.{name}:render_value_in_context", "django_aio.utils.html:written", "plain text is neither a date nor a number") for name in ("base", "defaulttags")),
+    replace("django.template.defaulttags:TemplateIfParser.create_var", "django_aio.template.defaulttags:create_var", "a plain value in a condition is found by one look"),
     replace("django.template.engine:Engine.get_template", "django_aio.template.engine:get_template", "a template that was loaded is answered at once"),
     replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
     *(add(f"{FORMS}.utils:ErrorList.{name}", "django_aio.forms.utils:render_errors", "a list of errors with nothing in it is rendered once") for name in ("render", "__str__", "__html__")),
     replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),
+    *(replace(f"django.{name}:reverse", "django_aio.urls.base:reverse", "nor are the namespaces of its name looked through again", early=True) for name in ("shortcuts", "urls", "urls.base")),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
+    replace("django.core.files.storage.filesystem:FileSystemStorage.url", "django_aio.core.files.storage.filesystem:url", "the URL of a static file is made once"),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
     replace("django.utils.translation.trans_real:get_language", "django_aio.utils.translation.trans_real:get_language", "the language of a site that has one", on_import=True),
     add("django.conf:LazySettings.__getattribute__", "django_aio.conf:getattribute", "settings are found as other attributes are"),
@@ -257,6 +260,7 @@ _SERIES: tuple[Patch, ...] = (
     add("django.utils.translation.trans_real:DjangoTranslation.gettext", "django_aio.utils.translation.trans_real:gettext", "a translation is looked up once", on_import=True),
     replace("django.utils.translation.trans_real:DjangoTranslation.merge", "django_aio.utils.translation.trans_real:merge", "and again when a catalog was added", on_import=True),
     # 22. What every query does.
+    replace("django.db.models.sql.query:Count", "django_aio.db.models.sql.query:count", "all counts of rows share one expression"),
     replace(f"{COMPILER}:SQLCompiler.as_sql", "django_aio.db.models.sql.compiler:as_sql", "the SQL of a query is kept, by its shape"),
     replace(f"{COMPILER}:SQLCompiler.get_converters", "django_aio.db.models.sql.compiler:get_converters", "columns that need no conversion are not asked again"),
 )
@@ -283,6 +287,17 @@ def apply_series() -> None:
             if patch.on_import:
                 when_imported(patch.module, patch.apply)
             elif not is_backend(patch):
+                patch.apply()
+
+
+def apply_early() -> None:
+    """Apply the patches of functions that modules of models import by their names.
+
+    Before those modules are imported, then: `get_absolute_url()` is often such a module's.
+    """
+    with _lock:
+        for patch in SERIES:
+            if patch.early:
                 patch.apply()
 
 

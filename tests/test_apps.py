@@ -363,3 +363,45 @@ def test_the_series_applied_too_early_can_be_applied_again():
             })
     """)
     assert (done.stdout, done.stderr) == ("{'applied'}\n", "")
+
+
+def test_models_import_what_was_changed_for_them():
+    done = child("""
+        import django
+        from django.conf import settings
+
+        apps = ["contenttypes", "auth", "sites", "flatpages"]
+        settings.configure(
+            INSTALLED_APPS=["django_aio", *(f"django.contrib.{app}" for app in apps)],
+            MIDDLEWARE=[],
+            SITE_ID=1,
+        )
+        django.setup()
+        import sys
+        import django.contrib.flatpages.models, django.shortcuts, django.urls
+
+        names = "contrib.flatpages.models", "shortcuts", "urls", "urls.base"
+        functions = {vars(sys.modules[f"django.{name}"])["reverse"] for name in names}
+        print([function.__code__.co_filename for function in functions])
+    """)
+    assert done.stdout.endswith("/django_aio/urls/base.py']\n")
+    assert done.stdout.count(",") == 0
+    assert done.stderr == ""
+
+
+def test_an_unsupported_django_is_refused_before_anything_is_changed():
+    done = child("""
+        import django
+        from django.conf import settings
+        from django.core.exceptions import ImproperlyConfigured
+
+        django.VERSION = (4, 2, 0, "final", 0)
+        settings.configure(INSTALLED_APPS=["django_aio"])
+        try:
+            django.setup()
+        except ImproperlyConfigured as error:
+            import django.urls
+
+            print(str(error)[:39], hasattr(django.urls.reverse, "__wrapped__"))
+    """)
+    assert (done.stdout, done.stderr) == ("django-aio supports Django 5.2 to 6.1;  False\n", "")

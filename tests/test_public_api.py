@@ -54,7 +54,7 @@ API = {
             module
             drifted
             apply(self)
-            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False)
+            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False, early=False)
         class PatchConflictError(Exception)
         class Status(Enum)
         class Verb(Enum)
@@ -66,10 +66,11 @@ API = {
         resolve(name)
         series_of_django()
         when_imported(module, action)
-    """,
+    """,  # noqa: E501
     "django_aio.series": """
         apply_all()
         apply_backend(module)
+        apply_early()
         apply_series()
         conflicts()
         drifted()
@@ -77,6 +78,7 @@ API = {
     """,
     "django_aio.apps": """
         class DjangoAIOConfig(AppConfig)
+            import_models(self)
             ready(self)
         refuse_missing_driver()
         refuse_unsupported_django()

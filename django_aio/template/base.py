@@ -18,7 +18,7 @@ from typing import Any
 from django.db.models import Model
 from django.db.models.query_utils import DeferredAttribute
 from django.template import base
-from django.template.base import VariableDoesNotExist, VariableNode
+from django.template.base import FilterExpression, VariableDoesNotExist, VariableNode
 from django.template.context import Context
 
 from django_aio.bridge import in_bridge, run
@@ -36,6 +36,8 @@ ADOPTED = "_aio_adopted"
 RENDER = _render = VariableNode.render
 # What the rest of a lookup begins with: no variable can be called that.
 RESULT = "\0"
+# What `look()` says when it has found no plain value.
+MISSING, UNKNOWN = object(), object()
 
 
 async def arender(self: Any, context: Context) -> str:
@@ -139,7 +141,7 @@ def extend_nodelist(upstream: Callable[..., None]) -> Callable[..., None]:
         upstream(self, nodelist, node, token)
         cls = type(node)
         if cls is VariableNode and cls.render is RENDER:
-            names = _names(node.filter_expression)
+            names = names_of(node.filter_expression)
             if names is not None:
                 node.__class__ = PlainVariableNode
                 node.first, node.second = names
@@ -161,27 +163,40 @@ class PlainVariableNode(VariableNode):
 
     def render(self, context: Any) -> str:
         """The value as text."""
-        try:
-            value = context[self.first]
-        except KeyError:
-            return _render(self, context)
-        if self.second is not None:
-            own = type(value).__dict__
-            fields = own.get(SHOWN)
-            if fields is None:
-                fields = _fields(type(value))
-            field = fields.get(self.second)
-            if field is None or type(own.get(field)) is not DeferredAttribute:
-                return _render(self, context)
-            value = value.__dict__.get(field, value)
-        if type(value) not in PLAIN:
+        value = look(context, self.first, self.second)
+        if value is UNKNOWN or value is MISSING:
             return _render(self, context)
         return base.render_value_in_context(value, context)
 
 
-def _names(expression: Any) -> tuple[str, str | None] | None:
+def look(context: Any, first: str, second: str | None = None) -> Any:
+    """What `first`, or `first.second`, is in a context, if it is a plain value.
+
+    MISSING if the context has no `first`. UNKNOWN if it is for Django to find out.
+    """
+    try:
+        value = context[first]
+    except KeyError:
+        return MISSING
+    except Exception:
+        return UNKNOWN
+    if second is not None:
+        own = type(value).__dict__
+        fields = own.get(SHOWN)
+        if fields is None:
+            fields = _fields(type(value))
+        field = fields.get(second)
+        if field is None or type(own.get(field)) is not DeferredAttribute:
+            return UNKNOWN
+        value = value.__dict__.get(field, UNKNOWN)
+    return value if type(value) in PLAIN else UNKNOWN
+
+
+def names_of(expression: Any) -> tuple[str, str | None] | None:
     """The one or two names that an expression consists of, or None if there is more to it."""
-    lookups = expression.var.lookups if expression.is_var and not expression.filters else None
+    if type(expression) is not FilterExpression or not expression.is_var or expression.filters:
+        return None
+    lookups = expression.var.lookups
     if not lookups or len(lookups) > 2:
         return None
     return lookups[0], lookups[1] if len(lookups) == 2 else None

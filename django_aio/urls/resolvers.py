@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -133,7 +134,7 @@ class Reversed:
         self.patterns = patterns
         self.urls: dict[Any, Made] = {}
 
-    def find(self, key: Any) -> str | None:
+    def find(self, key: Any) -> Made | None:
         """A URL that was made before, if all converters would say the same again."""
         made = self.urls.get(key)
         if made is None:
@@ -144,14 +145,14 @@ class Reversed:
                     return None
             except ValueError:
                 return None
-        return made.url
+        return made
 
-    def keep(self, key: Any, url: str) -> None:
+    def keep(self, key: Any, url: str) -> Made | None:
         """Keep a URL that was just made, if there is one pattern of that name."""
         name, _, args, kwargs = key
         possibilities = self.patterns.getlist(name)
         if len(possibilities) != 1 or len(possibilities[0][0]) != 1:
-            return
+            return None
         [[[_, parameters]], _, _, converters] = possibilities[0]
         values = dict(zip(parameters, args, strict=True)) if args else dict(kwargs)
         said = [
@@ -159,9 +160,33 @@ class Reversed:
             for parameter, converter in converters.items()
             if parameter in values and not _is_djangos(converter)
         ]
+        made = Made(url, said)
+        self.add(key, made)
+        return made
+
+    def add(self, key: Any, made: Made) -> None:
+        """Keep what was made under a key."""
         if len(self.urls) >= MAX_MADE:
             self.urls.clear()
-        self.urls[key] = Made(url, said)
+        self.urls[key] = made
+
+
+def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
+    """What a resolver has made for a language, unless its patterns were read anew since."""
+    kept: dict[str | None, Reversed] = vars(resolver).setdefault(MADE, {})
+    known = kept.get(language)
+    if known is None or known.patterns is not resolver._reverse_dict.get(language):
+        known = kept[language] = Reversed(resolver.reverse_dict)
+    return known
+
+
+class _Last(threading.local):
+    """What the last call of `_reverse_with_prefix()` in this thread made or found."""
+
+    made: Made | None = None
+
+
+last = _Last()
 
 
 def _is_djangos(converter: Any) -> bool:
@@ -183,18 +208,14 @@ def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
         values = args or kwargs.values()
         if type(lookup_view) is not str or not PLAIN.issuperset(map(type, values)):
             return upstream(self, lookup_view, _prefix, *args, **kwargs)
-        language = get_language()
-        kept = vars(self).setdefault(MADE, {})
-        known: Reversed | None = kept.get(language)
+        known = reversed_by(self, get_language())
         key = lookup_view, _prefix, args, tuple(kwargs.items())
-        if known is not None and known.patterns is self._reverse_dict.get(language):
-            url = known.find(key)
-            if url is not None:
-                return url
-        else:
-            known = kept[language] = Reversed(self.reverse_dict)
+        made = known.find(key)
+        if made is not None:
+            last.made = made
+            return made.url
         url = upstream(self, lookup_view, _prefix, *args, **kwargs)
-        known.keep(key, url)
+        last.made = known.keep(key, url)
         return url
 
     return _reverse_with_prefix

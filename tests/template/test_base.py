@@ -241,6 +241,17 @@ async def test_a_coroutine_in_a_field_is_awaited(looks):
     assert looks == ["book.title"]
 
 
+@pytest.mark.parametrize("error", [KeyError, TypeError, ValueError, IndexError, ZeroDivisionError])
+def test_layers_with_errors_of_their_own(error):
+    class Strict(dict):
+        def __contains__(self, name):
+            raise error
+
+    for render in (PlainVariableNode.render, VariableNode.render):
+        written = outcome(render, "{{ name }}", Strict())
+        assert written == ((error, "") if error is ZeroDivisionError else "(no name)")
+
+
 def test_an_error_names_the_place_in_the_template():
     class Broken(dict):
         def __getitem__(self, name):

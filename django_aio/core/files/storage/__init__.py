@@ -1,0 +1,1 @@
+"""Mirrors django.core.files.storage."""

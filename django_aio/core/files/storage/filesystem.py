@@ -1,0 +1,40 @@
+"""`FileSystemStorage.url()`: the URL of a file that was asked for before is answered by one look.
+
+Static files above all: a page names five of them, each page the same, and `urljoin()` takes its two
+halves apart and puts them together. Any thread.
+
+(Django documentation, "The `FileSystemStorage` class".)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+# Where a storage keeps the URLs that it has made, and how many: users upload files too.
+MADE = "_aio_urls"
+MOST = 1024
+NAMES = frozenset({str, SafeString})
+
+
+def url(upstream: Callable[[Any, str | None], str]) -> Callable[[Any, str | None], str]:
+    """`FileSystemStorage.url()`: it depends on the name and on the storage's base URL alone."""
+
+    @functools.wraps(upstream)
+    def url(self: Any, name: str | None) -> str:
+        if type(name) not in NAMES:
+            return upstream(self, name)
+        known: dict[Any, str] = vars(self).setdefault(MADE, {})
+        key = self.base_url, name
+        found = known.get(key)
+        if found is None:
+            found = upstream(self, name)
+            if len(known) >= MOST:
+                known.clear()
+            known[key] = found
+        return found
+
+    return url

@@ -1,0 +1,219 @@
+"""`reverse()`: what it answers again is what Django would."""
+
+import sys
+import types
+
+import pytest
+from django.http import HttpResponse, QueryDict
+from django.test import override_settings
+from django.urls import (
+    NoReverseMatch,
+    URLResolver,
+    clear_url_caches,
+    get_resolver,
+    include,
+    path,
+    register_converter,
+    reverse,
+    set_script_prefix,
+    set_urlconf,
+)
+from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
+from django.utils import translation
+from django.utils.safestring import mark_safe
+
+
+class Linked(StringConverter):
+    """A converter of a project's, which asks for another URL, or for none."""
+
+    to_url_of = None
+
+    def to_url(self, value):
+        return reverse(self.to_url_of).strip("/") if self.to_url_of else value
+
+
+def view(request, **kwargs):
+    return HttpResponse()
+
+
+@pytest.fixture(autouse=True)
+def urlconf(monkeypatch):
+    register_converter(Linked, "linked")
+    shop = [
+        path("", view, name="index"),
+        path("<int:pk>/", view, name="item"),
+        path("<linked:to>/link/", view, name="link"),
+        path("deep/", include(([path("<str:name>/", view, name="leaf")], "deep"))),
+    ]
+    module = types.ModuleType("urls_of_reverse")
+    module.urlpatterns = [
+        path("first/", include((shop, "shop"))),
+        path("second/", include((shop, "shop"), namespace="second")),
+        path("of/<int:user>/", include((shop, "shop"), namespace="personal")),
+        path("at/<linked:to>/", include((shop, "shop"), namespace="at")),
+        path("plain/", view, name="plain"),
+        path("<str:what>/", view, name="any"),
+    ]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with override_settings(ROOT_URLCONF=module.__name__):
+        yield module
+    del REGISTERED_CONVERTERS["linked"]
+    get_converters.cache_clear()
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """The last part of each name that was looked for in the URLconf."""
+    found = []
+    upstream = URLResolver._reverse_with_prefix
+
+    def recorded(self, lookup_view, _prefix, *args, **kwargs):
+        found.append(lookup_view)
+        return upstream(self, lookup_view, _prefix, *args, **kwargs)
+
+    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", recorded)
+    return found
+
+
+CALLS = [
+    ("plain", {}),
+    (mark_safe("plain"), {}),
+    ("any", {"args": ["x y/?"]}),
+    ("any", {"args": ("x",)}),
+    ("any", {"args": "x"}),
+    ("any", {"args": [mark_safe("<x>")]}),
+    ("any", {"args": [["x"]]}),
+    ("any", {"kwargs": {"what": "x"}}),
+    ("any", {"kwargs": {"what": "x"}, "urlconf": "urls_of_reverse"}),
+    ("shop:index", {}),
+    ("shop:index", {"args": [], "kwargs": {}}),
+    ("shop:index", {"current_app": "second"}),
+    ("shop:index", {"current_app": mark_safe("second")}),
+    ("shop:index", {"current_app": "nothing"}),
+    ("second:index", {}),
+    ("second:deep:leaf", {"args": ["n"]}),
+    ("shop:deep:leaf", {"args": ["n"], "current_app": "second:deep"}),
+    ("personal:item", {"args": [1, 2]}),
+    ("personal:item", {"kwargs": {"user": 1, "pk": 2}}),
+    ("personal:item", {"kwargs": {"pk": 2, "user": 1}}),
+    ("plain", {"query": {"a": "b"}, "fragment": "top"}),
+    ("plain", {"query": QueryDict("a=1&a=2")}),
+    ("plain", {"fragment": ""}),
+    (view, {}),
+    ("nothing", {}),
+    ("nothing:item", {}),
+    ("shop:nothing", {}),
+    ("shop:item", {}),
+    ("shop:item", {"args": ["x"]}),
+    ("shop:item", {"args": [1], "kwargs": {"pk": 1}}),
+    ("shop:item", {"args": "12"}),
+]
+
+
+def outcome(function, name, arguments):
+    try:
+        url = function(name, **arguments)
+    except Exception as error:
+        return type(error), str(error)
+    return type(url), url
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), CALLS, ids=lambda of: getattr(of, "__name__", str(of))
+)
+def test_it_answers_and_raises_what_django_does(name, arguments):
+    expected = outcome(reverse.__wrapped__, name, arguments)
+    for _ in range(3):
+        assert outcome(reverse, name, arguments) == expected
+
+
+def test_arguments_that_can_be_read_once():
+    assert [reverse("any", args=iter(["x"])) for _ in range(2)] == ["/x/", "/x/"]
+    assert reverse("any", None, iter(["y"])) == "/y/"
+
+
+def test_a_name_is_looked_for_once(walks):
+    for _ in range(3):
+        assert reverse("shop:item", args=[7]) == "/first/7/"
+        assert reverse("shop:item", args=[7], current_app="second") == "/second/7/"
+        assert reverse("shop:item", kwargs={"pk": 7}) == "/first/7/"
+        assert reverse(mark_safe("plain")) == reverse("plain") == "/plain/"
+    assert walks == ["item", "item", "item", "plain"]
+
+
+def test_values_that_are_equal_and_not_the_same():
+    for value, text in ((1, "1"), (True, "True"), (1.0, "1.0"), ("1", "1")):
+        assert reverse("any", args=[value]) == f"/{text}/"
+
+
+def test_another_prefix_language_and_urlconf(urlconf):
+    urlconf.urlpatterns.insert(0, path(translation.gettext_lazy("January"), view, name="month"))
+    clear_url_caches()
+    other = types.ModuleType("other_urls_of_reverse")
+    other.urlpatterns = [path("elsewhere/", view, name="plain")]
+    for _ in range(2):
+        assert reverse("month") == "/January"
+        with translation.override("de"):
+            assert reverse("month") == "/Januar"
+        assert reverse("plain", other) == "/elsewhere/"
+        set_urlconf(other)
+        try:
+            assert reverse("plain") == "/elsewhere/"
+        finally:
+            set_urlconf(None)
+        set_script_prefix("/site/")
+        try:
+            assert reverse("plain") == "/site/plain/"
+        finally:
+            set_script_prefix("/")
+        assert reverse("plain") == "/plain/"
+
+
+def test_patterns_that_are_read_anew(urlconf):
+    assert reverse("shop:item", args=[7]) == "/first/7/"
+    urlconf.urlpatterns[0] = path("new/", include(([path("<int:pk>", view, name="item")], "shop")))
+    clear_url_caches()
+    assert reverse("shop:item", args=[7]) == "/new/7"
+
+
+def test_a_resolver_that_reads_its_patterns_again(urlconf):
+    assert reverse("plain") == "/plain/"
+    resolver = get_resolver()
+    at = [pattern.name for pattern in resolver.url_patterns[4:]].index("plain") + 4
+    resolver.url_patterns[at] = path("simple/", view, name="plain")
+    resolver._populate()
+    assert reverse("plain") == "/simple/"
+
+
+def test_a_converter_that_asks_for_a_url_itself(monkeypatch):
+    for to, expected in (
+        (None, "/first/x/link/"),
+        ("plain", "/first/plain/link/"),
+        ("shop:index", "/first/first/link/"),
+        (None, "/first/x/link/"),
+    ):
+        monkeypatch.setattr(Linked, "to_url_of", to)
+        assert reverse("shop:link", args=["x"]) == expected
+        assert reverse("at:index", args=["x"]) == f"/at{expected.removeprefix('/first')[:-5]}"
+    monkeypatch.setattr(Linked, "to_url_of", "nothing")
+    with pytest.raises(NoReverseMatch, match="nothing"):
+        reverse("shop:link", args=["x"])
+
+
+def test_an_answer_that_somebody_changed_is_not_kept(monkeypatch):
+    """Another package may wrap what Django calls, for a host name or a tenant."""
+    upstream = URLResolver._reverse_with_prefix
+    tenants = iter("ab")
+
+    def of_a_tenant(self, *args, **kwargs):
+        return f"/{next(tenants)}" + upstream(self, *args, **kwargs)
+
+    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", of_a_tenant)
+    assert [reverse("plain"), reverse("plain")] == ["/a/plain/", "/b/plain/"]
+
+
+def test_what_another_name_led_to_is_not_taken_for_this_one(monkeypatch):
+    assert reverse("plain") == "/plain/"
+    answers = iter(["/plain/", "/other/"])
+    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", lambda *args, **kwargs: next(answers))
+    assert [reverse("shop:index"), reverse("shop:index")] == ["/plain/", "/other/"]

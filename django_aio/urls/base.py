@@ -1,9 +1,10 @@
-"""`reverse()`: a URL whose name and arguments were asked for before is answered by one look.
+"""`reverse()`: the namespaces of a name are looked through once.
 
-A page has dozens of links, and each of them begins with a walk through the namespaces of its name.
-What is kept, and for how long, is said in `django_aio.urls.resolvers`.
+A page has dozens of links, and each of them begins with a walk through the namespaces of its name,
+which leads to a resolver. The URLs that resolvers have made are kept by them, see
+`django_aio.urls.resolvers`, where it is also said how long.
 
-(Django documentation, "django.urls utility functions".)
+(Django documentation, "Reversing namespaced URLs".)
 """
 
 from __future__ import annotations
@@ -16,21 +17,18 @@ from django.urls import base, get_resolver
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 
-from django_aio.urls.resolvers import PLAIN, last, reversed_by
+from django_aio.urls.resolvers import MAX_MADE, PLAIN, Ours, Way, last, reversed_by
 
 # What a name may be: in templates it is mostly a literal, which is safe.
 NAMES = frozenset({str, SafeString})
 APPS = NAMES | {type(None)}
-ARGS = frozenset({list, tuple, type(None)})
-KWARGS = frozenset({dict, type(None)})
 
 
 @functools.cache
 def reverse(upstream: Callable[..., str]) -> Callable[..., str]:
-    """`reverse()`, one for all modules: what it answered is answered again, if nothing has changed.
+    """`reverse()`, one for all modules: where a name leads to is known after the first time.
 
-    That is the URLconf, the script prefix, the active language, the current application, and
-    arguments of plain types. A converter of a project's is asked every time.
+    It depends on the URLconf, the active language and the current application.
     """
 
     @functools.wraps(upstream)
@@ -47,33 +45,38 @@ def reverse(upstream: Callable[..., str]) -> Callable[..., str]:
         if (
             type(viewname) not in NAMES
             or type(current_app) not in APPS
-            or type(args) not in ARGS
-            or type(kwargs) not in KWARGS
-            or (args and not PLAIN.issuperset(map(type, args)))
-            or (kwargs and not PLAIN.issuperset(map(type, kwargs.values())))
             or query is not None
             or fragment is not None
         ):
             return upstream(
                 viewname, urlconf, args, kwargs, current_app, query=query, fragment=fragment
             )
-        resolver = get_resolver(base.get_urlconf() if urlconf is None else urlconf)
-        known = reversed_by(resolver, get_language())
-        key = (
-            viewname,
-            current_app,
-            base.get_script_prefix(),
-            tuple(args) if args else (),
-            tuple(kwargs.items()) if kwargs else (),
-        )
-        made = known.find(key)
-        if made is not None:
-            return made.url
-        last.made = None
+        language = get_language()
+        root = get_resolver(base.get_urlconf() if urlconf is None else urlconf)
+        ways = reversed_by(root, language).ways
+        way = ways.get((viewname, current_app))
+        if way is not None:
+            return _follow(way, base.get_script_prefix(), args, kwargs)
+        last.answer = None
         url = upstream(viewname, urlconf, args, kwargs, current_app)
-        made = last.made
-        if made is not None and made.url == url:
-            known.add(key, made)
+        # Another package may answer in the resolver's place, or ask for more URLs meanwhile.
+        if last.answer is not None and last.answer[1] is url:
+            if len(ways) >= MAX_MADE:
+                ways.clear()
+            resolver = last.answer[0]
+            known = reversed_by(resolver, language)
+            ways[viewname, current_app] = Way(resolver, known, viewname.split(":")[-1])
         return url
 
     return reverse
+
+
+def _follow(way: Way, prefix: str, args: Any, kwargs: Any) -> str:
+    """The URL that the resolver makes, or has made, if nobody else has a say in it."""
+    make: Callable[..., str] = type(way.resolver)._reverse_with_prefix  # type: ignore[attr-defined]
+    args, kwargs = tuple(args or ()), kwargs or {}
+    if make is Ours.reverse_with_prefix and PLAIN.issuperset(map(type, args or kwargs.values())):
+        url = way.known.find((way.name, prefix, args, tuple(kwargs.items())))
+        if url is not None:
+            return url
+    return make(way.resolver, way.name, prefix, *args, **kwargs)

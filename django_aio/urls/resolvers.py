@@ -123,18 +123,19 @@ class Made(NamedTuple):
 
 
 class Reversed:
-    """The URLs that a resolver has made for one active language.
+    """The URLs that a resolver has made for one active language, and where names led to.
 
     As long as the resolver's list of patterns is `patterns`. Read and written by any thread.
     """
 
-    __slots__ = ("patterns", "urls")
+    __slots__ = ("patterns", "urls", "ways")
 
     def __init__(self, patterns: Any) -> None:
         self.patterns = patterns
         self.urls: dict[Any, Made] = {}
+        self.ways: dict[Any, Way] = {}
 
-    def find(self, key: Any) -> Made | None:
+    def find(self, key: Any) -> str | None:
         """A URL that was made before, if all converters would say the same again."""
         made = self.urls.get(key)
         if made is None:
@@ -145,14 +146,14 @@ class Reversed:
                     return None
             except ValueError:
                 return None
-        return made
+        return made.url
 
-    def keep(self, key: Any, url: str) -> Made | None:
+    def keep(self, key: Any, url: str) -> None:
         """Keep a URL that was just made, if there is one pattern of that name."""
         name, _, args, kwargs = key
         possibilities = self.patterns.getlist(name)
         if len(possibilities) != 1 or len(possibilities[0][0]) != 1:
-            return None
+            return
         [[[_, parameters]], _, _, converters] = possibilities[0]
         values = dict(zip(parameters, args, strict=True)) if args else dict(kwargs)
         said = [
@@ -160,15 +161,17 @@ class Reversed:
             for parameter, converter in converters.items()
             if parameter in values and not _is_djangos(converter)
         ]
-        made = Made(url, said)
-        self.add(key, made)
-        return made
-
-    def add(self, key: Any, made: Made) -> None:
-        """Keep what was made under a key."""
         if len(self.urls) >= MAX_MADE:
             self.urls.clear()
-        self.urls[key] = made
+        self.urls[key] = Made(url, said)
+
+
+class Way(NamedTuple):
+    """Where the namespaces of a name led to."""
+
+    resolver: URLResolver
+    known: Reversed  # the URLs that it has made
+    name: str  # the last part of the name
 
 
 def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
@@ -180,13 +183,19 @@ def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
     return known
 
 
-class _Last(threading.local):
-    """What the last call of `_reverse_with_prefix()` in this thread made or found."""
+class Last(threading.local):
+    """The last URL that this thread was answered, and the resolver that answered it."""
 
-    made: Made | None = None
+    answer: tuple[URLResolver, str] | None = None
 
 
-last = _Last()
+last = Last()
+
+
+class Ours:
+    """What stands in `URLResolver`, unless another package has put something in front of it."""
+
+    reverse_with_prefix: Callable[..., str] | None = None
 
 
 def _is_djangos(converter: Any) -> bool:
@@ -207,17 +216,20 @@ def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
     ) -> str:
         values = args or kwargs.values()
         if type(lookup_view) is not str or not PLAIN.issuperset(map(type, values)):
-            return upstream(self, lookup_view, _prefix, *args, **kwargs)
-        known = reversed_by(self, get_language())
-        key = lookup_view, _prefix, args, tuple(kwargs.items())
-        made = known.find(key)
-        if made is not None:
-            last.made = made
-            return made.url
-        url = upstream(self, lookup_view, _prefix, *args, **kwargs)
-        last.made = known.keep(key, url)
+            url = upstream(self, lookup_view, _prefix, *args, **kwargs)
+        else:
+            known = reversed_by(self, get_language())
+            key = lookup_view, _prefix, args, tuple(kwargs.items())
+            found = known.find(key)
+            if found is not None:
+                url = found
+            else:
+                url = upstream(self, lookup_view, _prefix, *args, **kwargs)
+                known.keep(key, url)
+        last.answer = self, url
         return url
 
+    Ours.reverse_with_prefix = _reverse_with_prefix
     return _reverse_with_prefix
 
 

@@ -1,5 +1,6 @@
 """`reverse()`: what it answers again is what Django would."""
 
+import functools
 import sys
 import types
 
@@ -19,8 +20,11 @@ from django.urls import (
     set_urlconf,
 )
 from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
+from django.urls.resolvers import get_ns_resolver
 from django.utils import translation
 from django.utils.safestring import mark_safe
+
+from django_aio.urls import resolvers
 
 
 class Linked(StringConverter):
@@ -63,15 +67,16 @@ def urlconf(monkeypatch):
 
 @pytest.fixture
 def walks(monkeypatch):
-    """The last part of each name that was looked for in the URLconf."""
+    """The namespaces that were looked through."""
     found = []
-    upstream = URLResolver._reverse_with_prefix
+    upstream = get_ns_resolver
 
-    def recorded(self, lookup_view, _prefix, *args, **kwargs):
-        found.append(lookup_view)
-        return upstream(self, lookup_view, _prefix, *args, **kwargs)
+    def recorded(ns_pattern, resolver, converters):
+        found.append(ns_pattern)
+        return upstream(ns_pattern, resolver, converters)
 
-    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", recorded)
+    recorded.cache_clear = upstream.cache_clear
+    monkeypatch.setattr("django.urls.base.get_ns_resolver", recorded)
     return found
 
 
@@ -132,13 +137,13 @@ def test_arguments_that_can_be_read_once():
     assert reverse("any", None, iter(["y"])) == "/y/"
 
 
-def test_a_name_is_looked_for_once(walks):
-    for _ in range(3):
-        assert reverse("shop:item", args=[7]) == "/first/7/"
-        assert reverse("shop:item", args=[7], current_app="second") == "/second/7/"
-        assert reverse("shop:item", kwargs={"pk": 7}) == "/first/7/"
-        assert reverse(mark_safe("plain")) == reverse("plain") == "/plain/"
-    assert walks == ["item", "item", "item", "plain"]
+def test_namespaces_are_looked_through_once(walks):
+    for number in range(3):
+        assert reverse("shop:item", args=[number]) == f"/first/{number}/"
+        assert reverse("shop:item", args=[number], current_app="second") == f"/second/{number}/"
+        assert reverse("shop:item", kwargs={"pk": number}) == f"/first/{number}/"
+        assert reverse(mark_safe("shop:index")) == reverse("shop:index") == "/first/"
+    assert walks == ["first/", "second/", "first/"]
 
 
 def test_values_that_are_equal_and_not_the_same():
@@ -200,20 +205,53 @@ def test_a_converter_that_asks_for_a_url_itself(monkeypatch):
         reverse("shop:link", args=["x"])
 
 
-def test_an_answer_that_somebody_changed_is_not_kept(monkeypatch):
-    """Another package may wrap what Django calls, for a host name or a tenant."""
+@pytest.mark.parametrize("name", ["plain", "shop:index"])
+def test_another_package_may_have_a_say(monkeypatch, name):
+    """It may put something before what Django calls, for a host name or a tenant."""
+    url = reverse(name)
     upstream = URLResolver._reverse_with_prefix
-    tenants = iter("ab")
+    tenants = iter("abc")
 
+    @functools.wraps(upstream)
     def of_a_tenant(self, *args, **kwargs):
         return f"/{next(tenants)}" + upstream(self, *args, **kwargs)
 
     monkeypatch.setattr(URLResolver, "_reverse_with_prefix", of_a_tenant)
-    assert [reverse("plain"), reverse("plain")] == ["/a/plain/", "/b/plain/"]
+    assert [reverse(name) for _ in range(2)] == [f"/a{url}", f"/b{url}"]
+    clear_url_caches()
+    assert reverse(name) == f"/c{url}"
+
+
+def test_another_package_may_ask_for_more(monkeypatch):
+    upstream = URLResolver._reverse_with_prefix
+
+    def asks(self, lookup_view, *args, **kwargs):
+        url = upstream(self, lookup_view, *args, **kwargs)
+        if lookup_view != "plain":
+            assert reverse("plain") == "/plain/"
+        return url
+
+    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", asks)
+    assert [reverse("shop:item", args=[7]) for _ in range(2)] == ["/first/7/"] * 2
 
 
 def test_what_another_name_led_to_is_not_taken_for_this_one(monkeypatch):
-    assert reverse("plain") == "/plain/"
-    answers = iter(["/plain/", "/other/"])
-    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", lambda *args, **kwargs: next(answers))
+    url = reverse("plain")
+    answers = iter([url, "/other/"])
+    asked = []
+
+    def answers_itself(self, *args, **kwargs):
+        asked.append(self)
+        return next(answers)
+
+    monkeypatch.setattr(URLResolver, "_reverse_with_prefix", answers_itself)
     assert [reverse("shop:index"), reverse("shop:index")] == ["/plain/", "/other/"]
+    assert asked[0] is asked[1] is not get_resolver()
+
+
+def test_no_more_names_are_kept_than_a_limit(monkeypatch):
+    monkeypatch.setattr("django_aio.urls.base.MAX_MADE", 3)
+    for number in range(10):
+        assert reverse("plain", current_app=f"app-{number}") == "/plain/"
+        [known] = vars(get_resolver())[resolvers.MADE].values()
+        assert len(known.ways) <= 3

@@ -154,8 +154,9 @@ def extend_nodelist(upstream: Callable[..., None]) -> Callable[..., None]:
 class PlainVariableNode(VariableNode):
     """A variable such as `{{ title }}` or `{{ book.title }}`: most of what a list of rows shows.
 
-    If what it names is a plain value, in the context or in a loaded field of a model instance, it
-    is found by looking there, and nothing is called. Everything else is Django's to look for.
+    If what it names is a plain value, in the context, in a dictionary there or in a loaded field of
+    a model instance, it is found by looking there, and nothing is called. Everything else is
+    Django's to look for.
     """
 
     first: str
@@ -181,15 +182,20 @@ def look(context: Any, first: str, second: str | None = None) -> Any:
     except Exception:
         return UNKNOWN
     if second is not None:
-        own = type(value).__dict__
-        fields = own.get(SHOWN)
-        if fields is None:
-            fields = _fields(type(value))
-        field = fields.get(second)
-        if field is None or type(own.get(field)) is not DeferredAttribute:
-            return UNKNOWN
-        value = value.__dict__.get(field, UNKNOWN)
+        value = value.get(second, UNKNOWN) if type(value) is dict else _field(value, second)
     return value if type(value) in PLAIN else UNKNOWN
+
+
+def _field(value: Any, name: str) -> Any:
+    """What a model instance has in a field, if that is all that there is to it; else UNKNOWN."""
+    own = type(value).__dict__
+    fields = own.get(SHOWN)
+    if fields is None:
+        fields = _fields(type(value))
+    field = fields.get(name)
+    if field is None or type(own.get(field)) is not DeferredAttribute:
+        return UNKNOWN
+    return value.__dict__.get(field, UNKNOWN)
 
 
 def names_of(expression: Any) -> tuple[str, str | None] | None:

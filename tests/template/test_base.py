@@ -1,5 +1,6 @@
 """Variables: what Django finds, found by one look where nothing needs to be called."""
 
+import collections
 import datetime
 import decimal
 
@@ -83,8 +84,9 @@ def separators(request):
 @pytest.mark.parametrize("options", [{}, {"autoescape": False}, {"use_l10n": False}], ids=str)
 def test_plain_values(value, options, looks):
     book = Book(title=value, pk=value)
-    for source in ("{{ value }}", "{{ book.title }}", "{{ book.pk }}", "{{ book.id }}"):
-        check(source, {"value": value, "book": book}, **options)
+    values = {"value": value, "book": book, "map": {"key": value, "items": value}}
+    for name in ("value", "book.title", "book.pk", "book.id", "map.key", "map.items"):
+        check("{{ " + name + " }}", values, **options)
     assert looks == []
 
 
@@ -100,8 +102,11 @@ def test_plain_values(value, options, looks):
         "{{ book.objects }}",
         "{{ book.extra }}",
         "{{ call }}",
-        "{{ map.title }}",
-        "{{ map.items }}",
+        "{{ map.keys }}",
+        "{{ map.missing }}",
+        "{{ map.author }}",
+        "{{ ordered.title }}",
+        "{{ default.title }}",
         "{{ list.0 }}",
         "{{ text.upper }}",
         "{{ model.title }}",
@@ -115,13 +120,21 @@ def test_what_needs_more_than_a_look(source, looks):
     values = {
         "book": book,
         "call": lambda: "<called>",
-        "map": {"title": "<", "items": "i"},
+        "map": {"title": "<", "author": author},
+        "ordered": collections.OrderedDict(title="<"),
+        "default": collections.defaultdict(lambda: "<"),
         "list": ["<"],
         "text": "t",
         "model": Book,
     }
     check(source, values)
     assert looks == [source[3:-3]]
+
+
+def test_the_variables_of_a_loop(looks):
+    source = "{% for x in 'ab' %}{{ forloop.counter }}{{ forloop.last }}{{ x }} {% endfor %}"
+    assert Engine().from_string(source).render(Context()) == "1Falsea 2Trueb "
+    assert looks == []
 
 
 def test_nodes_that_stay_djangos():

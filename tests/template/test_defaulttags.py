@@ -71,8 +71,9 @@ def looks(monkeypatch):
 @pytest.mark.parametrize("value", ["", "x", 0, 7, None, True, [], [1], {}, {"a": 1}], ids=repr)
 def test_plain_values(value):
     book = Book(title=value, pk=value)
-    for source in ("value", "book.title", "book.pk", "book.id"):
-        assert check(source, {"value": value, "book": book}) is value
+    values = {"value": value, "book": book, "map": {"key": value}}
+    for source in ("value", "book.title", "book.pk", "book.id", "map.key"):
+        assert check(source, values) is value
 
 
 def test_they_are_found_by_one_look(looks):
@@ -95,7 +96,8 @@ def test_they_are_found_by_one_look(looks):
         "book.shout",
         "missing.title",
         "call",
-        "map.title",
+        "map.keys",
+        "map.missing",
         "list.0",
         "text.upper",
         "fails",

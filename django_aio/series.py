@@ -240,6 +240,7 @@ _SERIES: tuple[Patch, ...] = (
     rebind(f"{ADMIN}.templatetags.admin_list:lookup_field", f"{ADMIN_BY}.utils:lookup_field", "coroutine functions in list_display", on_import=True),
     # 21. What rendering does most often.
     *(replace(f"django.utils.html:{name}", "django_aio.utils.html:plainly", "plain text is not looked through for lazy translations") for name in ("escape", "mark_safe")),
+    *(replace(f"django.{name}:conditional_escape", "django_aio.utils.html:conditionally", "nor is it asked whether it is safe or lazy") for name in ("template.base", "template.library", "template.defaultfilters", "template.defaulttags", "utils.html")),
     *(replace(f"django.{name}:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it") for name in ("template.base", "template.defaulttags", "forms.widgets", "forms.utils", "utils.numberformat")),
     replace(f"{ADMIN}.options:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it", on_import=True),
     *(replace(f"django.template.{name}:render_value_in_context", "django_aio.utils.html:written", "plain text is neither a date nor a number") for name in ("base", "defaulttags")),

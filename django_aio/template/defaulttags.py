@@ -68,7 +68,7 @@ def create_var(upstream: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]
             names = names_of(literal.value)
             if names is not None:
                 literal.__class__ = PlainLiteral
-                vars(literal)["names"] = names
+                vars(literal).update(name=names[0], attribute=names[1])
         return literal
 
     return create_var
@@ -80,13 +80,14 @@ class PlainLiteral(TemplateLiteral):
     One that the context does not have is None. Django finds that out by four exceptions.
     """
 
-    names: tuple[str, str | None]
+    name: str
+    attribute: str | None
 
     def eval(self, context: Any) -> Any:
         """The value, or None."""
-        value = look(context, *self.names)
+        value = look(context, self.name, self.attribute)
         if value is MISSING:
             # With logging at that level Django tells of each.
-            known = not hasattr(type(context), self.names[0])
+            known = not hasattr(type(context), self.name)
             return None if known and not logger.isEnabledFor(logging.DEBUG) else EVAL(self, context)
         return EVAL(self, context) if value is UNKNOWN else value

@@ -35,6 +35,21 @@ def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@functools.cache
+def conditionally(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
+    """`conditional_escape()`, one for all modules: plain text is escaped, safe text returned."""
+    escape: Callable[[str], str] = inspect.unwrap(html.escape)
+
+    @functools.wraps(upstream)
+    def conditional_escape(text: Any) -> str:
+        kind = type(text)
+        if kind is SafeString:
+            return text  # type: ignore[no-any-return]
+        return escape(text) if kind is str else upstream(text)
+
+    return conditional_escape
+
+
 def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
     """`render_value_in_context()`: plain text is only escaped, safe text written as it is.
 

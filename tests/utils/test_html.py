@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable
 
 import pytest
-from django.template import Context, Engine, base
+from django.template import Context, Engine, base, defaultfilters, defaulttags, library
 from django.test import override_settings
 from django.utils import html, translation
 from django.utils.functional import Promise
@@ -49,6 +49,48 @@ def test_keywords_and_wrong_calls_are_answered_as_by_django() -> None:
     assert html.escape(text="<") == "&lt;"
     with pytest.raises(TypeError, match="escape"):
         html.escape("<", "b")
+
+
+class Safe(SafeString):
+    """Safe text that is written in another way."""
+
+    def __html__(self) -> str:
+        return "another"
+
+
+class Markup:
+    """What knows its own HTML."""
+
+    def __html__(self) -> str:
+        return "<i>"
+
+
+VALUES = (
+    *("<b> & 'c'", "", Text("<b>"), mark_safe("<b>"), Safe("<b>"), b"<b>", 3, 1.5, None, Markup()),
+    *(gettext_lazy("Yes"), ["<b>"]),
+)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_conditional_escape(value: object) -> None:
+    expected = html.conditional_escape.__wrapped__(value)  # type: ignore[attr-defined]
+    answer = html.conditional_escape(value)
+    assert (answer, type(answer)) == (expected, type(expected))
+    assert html.conditional_escape(text=value) == expected
+    formatted = html.format_html("<p>{} {name}</p>", value, name=value)
+    assert (formatted, type(formatted)) == (f"<p>{expected} {expected}</p>", SafeString)
+
+
+def test_safe_text_is_not_copied() -> None:
+    safe = mark_safe("<b>")
+    assert html.conditional_escape(safe) is safe
+
+
+def test_conditional_escape_is_one_function() -> None:
+    modules = (base, library, defaultfilters, defaulttags)
+    functions = {vars(module)["conditional_escape"] for module in modules}
+    assert functions == {html.conditional_escape}
+    assert not hasattr(html.conditional_escape.__wrapped__, "__wrapped__")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("autoescape", [True, False])

@@ -1,12 +1,10 @@
 """`reverse()`: what it answers again is what Django would."""
 
 import functools
-import sys
 import types
 
 import pytest
 from django.http import HttpResponse, QueryDict
-from django.test import override_settings
 from django.urls import (
     NoReverseMatch,
     URLResolver,
@@ -14,17 +12,18 @@ from django.urls import (
     get_resolver,
     include,
     path,
-    register_converter,
     reverse,
     set_script_prefix,
     set_urlconf,
 )
-from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
+from django.urls.converters import StringConverter
 from django.urls.resolvers import get_ns_resolver
 from django.utils import translation
 from django.utils.safestring import mark_safe
 
 from django_aio.urls import resolvers
+
+from .conftest import root_urlconf
 
 
 class Linked(StringConverter):
@@ -40,17 +39,14 @@ def view(request, **kwargs):
     return HttpResponse()
 
 
-@pytest.fixture(autouse=True)
-def urlconf(monkeypatch):
-    register_converter(Linked, "linked")
+def patterns():
     shop = [
         path("", view, name="index"),
         path("<int:pk>/", view, name="item"),
         path("<linked:to>/link/", view, name="link"),
         path("deep/", include(([path("<str:name>/", view, name="leaf")], "deep"))),
     ]
-    module = types.ModuleType("urls_of_reverse")
-    module.urlpatterns = [
+    return [
         path("first/", include((shop, "shop"))),
         path("second/", include((shop, "shop"), namespace="second")),
         path("of/<int:user>/", include((shop, "shop"), namespace="personal")),
@@ -58,11 +54,12 @@ def urlconf(monkeypatch):
         path("plain/", view, name="plain"),
         path("<str:what>/", view, name="any"),
     ]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    with override_settings(ROOT_URLCONF=module.__name__):
+
+
+@pytest.fixture(autouse=True)
+def urlconf():
+    with root_urlconf("urls_of_reverse", Linked, patterns) as module:
         yield module
-    del REGISTERED_CONVERTERS["linked"]
-    get_converters.cache_clear()
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """URLs that are made once: the same as Django's, for every resolver, language and converter."""
 
-import sys
 import types
 import uuid
 
 import pytest
 from django.http import HttpResponse
-from django.test import override_settings
 from django.urls import (
     NoReverseMatch,
     URLResolver,
@@ -15,14 +13,15 @@ from django.urls import (
     include,
     path,
     re_path,
-    register_converter,
     reverse,
     set_script_prefix,
 )
-from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
+from django.urls.converters import StringConverter
 from django.utils import translation
 
 from django_aio.urls import resolvers
+
+from .conftest import root_urlconf
 
 
 class Moody(StringConverter):
@@ -41,12 +40,9 @@ def view(request, **kwargs):
     return HttpResponse()
 
 
-@pytest.fixture(autouse=True)
-def urlconf(monkeypatch):
-    register_converter(Moody, "moody")
+def patterns():
     inner = [path("<int:pk>/", view, name="item"), path("<moody:name>/", view, name="moody")]
-    module = types.ModuleType("urls_of_a_test")
-    module.urlpatterns = [
+    return [
         path("", view, name="root"),
         path("inner/", include((inner, "inner"))),
         path("plain/<str:name>/", view, name="plain"),
@@ -57,11 +53,12 @@ def urlconf(monkeypatch):
         re_path(r"^optional/(?:(?P<pk>[0-9]+)/)?$", view, name="optional"),
         path("any/<name>/", view, name="any"),
     ]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    with override_settings(ROOT_URLCONF=module.__name__):
+
+
+@pytest.fixture(autouse=True)
+def urlconf():
+    with root_urlconf("urls_of_a_test", Moody, patterns) as module:
         yield module
-    del REGISTERED_CONVERTERS["moody"]
-    get_converters.cache_clear()
 
 
 @pytest.fixture

@@ -250,6 +250,7 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
     *(add(f"{FORMS}.utils:ErrorList.{name}", "django_aio.forms.utils:render_errors", "a list of errors with nothing in it is rendered once") for name in ("render", "__str__", "__html__")),
     replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),
+    # A module goes last, after those that imported from it: one function then stands in all of them.
     *(replace(f"django.{name}:reverse", "django_aio.urls.base:reverse", "nor are the namespaces of its name looked through again", early=True) for name in ("shortcuts", "urls", "urls.base")),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
     replace("django.core.files.storage.filesystem:FileSystemStorage.url", "django_aio.core.files.storage.filesystem:url", "the URL of a static file is made once"),

@@ -13,12 +13,9 @@ from django.template.base import Template
 from django.template.engine import Engine
 from django.template.loaders.cached import Loader
 from django.utils.functional import cached_property
-from django.utils.safestring import SafeString
 
 from django_aio.template.calls import adapt
-
-# What names of templates are. One that a template names is safe text.
-NAMES = frozenset({str, SafeString})
+from django_aio.utils.html import TEXT
 
 
 def processors(upstream: cached_property[Any]) -> cached_property[Any]:
@@ -55,6 +52,6 @@ def cached(engine: Any, template_name: Any) -> Any:
     The template, the class TemplateDoesNotExist or such an error, or None.
     """
     loaders = engine.template_loaders
-    if len(loaders) != 1 or type(loaders[0]) is not Loader or type(template_name) not in NAMES:
+    if len(loaders) != 1 or type(loaders[0]) is not Loader or type(template_name) not in TEXT:
         return None
     return loaders[0].get_template_cache.get(template_name)

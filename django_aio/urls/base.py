@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from django.urls import base, get_resolver
-from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 
-from django_aio.urls.resolvers import MAX_MADE, PLAIN, Ours, Way, last, reversed_by
+from django_aio.urls.resolvers import MAX_MADE, Ours, Way, key_of, last, reversed_by
+from django_aio.utils.html import TEXT
+from django_aio.utils.kept import keep
 
-# What a name may be: in templates it is mostly a literal, which is safe.
-NAMES = frozenset({str, SafeString})
-APPS = NAMES | {type(None)}
+# What the current application may be. A name in a template is mostly a literal, which is safe text.
+APPS = TEXT | {type(None)}
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def reverse(upstream: Callable[..., str]) -> Callable[..., str]:
         fragment: Any = None,
     ) -> str:
         if (
-            type(viewname) not in NAMES
+            type(viewname) not in TEXT
             or type(current_app) not in APPS
             or query is not None
             or fragment is not None
@@ -53,19 +53,16 @@ def reverse(upstream: Callable[..., str]) -> Callable[..., str]:
             )
         language = get_language()
         root = get_resolver(base.get_urlconf() if urlconf is None else urlconf)
-        ways = reversed_by(root, language).ways
-        way = ways.get((viewname, current_app))
+        way = reversed_by(root, language).ways.get((viewname, current_app))
         if way is not None:
             return _follow(way, base.get_script_prefix(), args, kwargs)
         last.answer = None
         url = upstream(viewname, urlconf, args, kwargs, current_app)
         # Another package may answer in the resolver's place, or ask for more URLs meanwhile.
         if last.answer is not None and last.answer[1] is url:
-            if len(ways) >= MAX_MADE:
-                ways.clear()
             resolver = last.answer[0]
-            known = reversed_by(resolver, language)
-            ways[viewname, current_app] = Way(resolver, known, viewname.split(":")[-1])
+            way = Way(resolver, reversed_by(resolver, language), viewname.split(":")[-1])
+            keep(reversed_by(root, language).ways, (viewname, current_app), way, MAX_MADE)
         return url
 
     return reverse
@@ -75,8 +72,6 @@ def _follow(way: Way, prefix: str, args: Any, kwargs: Any) -> str:
     """The URL that the resolver makes, or has made, if nobody else has a say in it."""
     make: Callable[..., str] = type(way.resolver)._reverse_with_prefix  # type: ignore[attr-defined]
     args, kwargs = tuple(args or ()), kwargs or {}
-    if make is Ours.reverse_with_prefix and PLAIN.issuperset(map(type, args or kwargs.values())):
-        url = way.known.find((way.name, prefix, args, tuple(kwargs.items())))
-        if url is not None:
-            return url
-    return make(way.resolver, way.name, prefix, *args, **kwargs)
+    key = key_of(way.name, prefix, args, kwargs) if make is Ours.reverse_with_prefix else None
+    url = None if key is None else way.known.find(key)
+    return url if url is not None else make(way.resolver, way.name, prefix, *args, **kwargs)

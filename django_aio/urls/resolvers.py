@@ -22,6 +22,7 @@ from django.urls.resolvers import ResolverMatch, RoutePattern
 from django.utils.translation import get_language
 
 from django_aio.core.handlers.exchange import REST
+from django_aio.utils.kept import keep
 
 # The mark of a view that is an ASGI application.
 APPLICATION = "asgi_application"
@@ -161,9 +162,7 @@ class Reversed:
             for parameter, converter in converters.items()
             if parameter in values and not _is_djangos(converter)
         ]
-        if len(self.urls) >= MAX_MADE:
-            self.urls.clear()
-        self.urls[key] = Made(url, said)
+        keep(self.urls, key, Made(url, said), MAX_MADE)
 
 
 class Way(NamedTuple):
@@ -172,6 +171,13 @@ class Way(NamedTuple):
     resolver: URLResolver
     known: Reversed  # the URLs that it has made
     name: str  # the last part of the name
+
+
+def key_of(name: Any, prefix: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Under what a URL is kept, or None for one that is not: not all that is equal is the same."""
+    if type(name) is not str or not PLAIN.issuperset(map(type, args or kwargs.values())):
+        return None
+    return name, prefix, args, tuple(kwargs.items())
 
 
 def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
@@ -214,17 +220,12 @@ def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
     def _reverse_with_prefix(
         self: URLResolver, lookup_view: Any, _prefix: str, *args: Any, **kwargs: Any
     ) -> str:
-        values = args or kwargs.values()
-        if type(lookup_view) is not str or not PLAIN.issuperset(map(type, values)):
+        key = key_of(lookup_view, _prefix, args, kwargs)
+        known = None if key is None else reversed_by(self, get_language())
+        url = None if known is None else known.find(key)
+        if url is None:
             url = upstream(self, lookup_view, _prefix, *args, **kwargs)
-        else:
-            known = reversed_by(self, get_language())
-            key = lookup_view, _prefix, args, tuple(kwargs.items())
-            found = known.find(key)
-            if found is not None:
-                url = found
-            else:
-                url = upstream(self, lookup_view, _prefix, *args, **kwargs)
+            if known is not None:
                 known.keep(key, url)
         last.answer = self, url
         return url

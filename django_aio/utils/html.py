@@ -19,7 +19,8 @@ from django.conf import settings
 from django.utils import html
 from django.utils.safestring import SafeString
 
-PLAIN = frozenset({str, SafeString})
+# The types of text that is only text.
+TEXT = frozenset({str, SafeString})
 
 
 def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +29,7 @@ def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and type(args[0]) in PLAIN and not kwargs:
+        if len(args) == 1 and type(args[0]) in TEXT and not kwargs:
             return direct(args[0])
         return upstream(*args, **kwargs)
 

@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import trans_real
 
+from django_aio.utils.kept import keep
 from django_aio.utils.local import QuickLocal
 
 # Where a catalog keeps what it has found, and how much: somebody may translate what users write.
@@ -29,9 +30,8 @@ def gettext(self: Any, message: str) -> str:
     found: dict[str, str] = vars(self).setdefault(FOUND, {})
     text = found.get(message)
     if text is None:
-        if len(found) >= MOST:
-            found.clear()
-        text = found[message] = GNUTranslations.gettext(self, message)
+        text = GNUTranslations.gettext(self, message)
+        keep(found, message, text, MOST)
     return text
 
 

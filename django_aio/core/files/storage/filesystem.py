@@ -12,12 +12,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from django.utils.safestring import SafeString
+from django_aio.utils.html import TEXT
+from django_aio.utils.kept import keep
 
 # Where a storage keeps the URLs that it has made, and how many: users upload files too.
 MADE = "_aio_urls"
 MOST = 1024
-NAMES = frozenset({str, SafeString})
 
 
 def url(upstream: Callable[[Any, str | None], str]) -> Callable[[Any, str | None], str]:
@@ -25,16 +25,14 @@ def url(upstream: Callable[[Any, str | None], str]) -> Callable[[Any, str | None
 
     @functools.wraps(upstream)
     def url(self: Any, name: str | None) -> str:
-        if type(name) not in NAMES:
+        if type(name) not in TEXT:
             return upstream(self, name)
         known: dict[Any, str] = vars(self).setdefault(MADE, {})
         key = self.base_url, name
         found = known.get(key)
         if found is None:
             found = upstream(self, name)
-            if len(known) >= MOST:
-                known.clear()
-            known[key] = found
+            keep(known, key, found, MOST)
         return found
 
     return url

@@ -25,6 +25,7 @@ from django.db.models.expressions import Col
 from django.db.models.sql.compiler import SQLCompiler
 
 from django_aio.db.models.sql.shape import Shape, shape_of
+from django_aio.utils.kept import keep
 
 AsSQL = Callable[..., tuple[str, Any]]
 
@@ -129,7 +130,7 @@ def as_sql(upstream: AsSQL) -> AsSQL:
             return known.sql, tuple(values)
         sql, params = upstream(self)
         with contextlib.suppress(EmptyResultSet, FullResultSet):  # as in parameters()
-            _keep(key, _compiled(self, shape, sql, params))
+            keep(_kept, key, _compiled(self, shape, sql, params), MAX_KEPT)
         return sql, params
 
     return as_sql
@@ -155,12 +156,6 @@ def _name_table(query: Any) -> None:
     """Leave the query as compiling it does: the table of its model has a name."""
     if not query.alias_map and (alias := query.get_initial_alias()):
         query.unref_alias(alias)
-
-
-def _keep(key: Any, compiled: Compiled | None) -> None:
-    if len(_kept) >= MAX_KEPT:
-        _kept.clear()
-    _kept[key] = compiled
 
 
 def _compiled(compiler: Any, shape: Shape, sql: str, params: Sequence[Any]) -> Compiled | None:

@@ -53,7 +53,9 @@ def reverse(upstream: Callable[..., str]) -> Callable[..., str]:
             )
         language = get_language()
         root = get_resolver(base.get_urlconf() if urlconf is None else urlconf)
-        way = reversed_by(root, language).ways.get((viewname, current_app))
+        # Its patterns are read by upstream, which has answers of its own while they are.
+        known = reversed_by(root, language) if language in root._reverse_dict else None
+        way = None if known is None else known.ways.get((viewname, current_app))
         if way is not None:
             return _follow(way, base.get_script_prefix(), args, kwargs)
         last.answer = None

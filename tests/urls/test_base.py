@@ -19,6 +19,7 @@ from django.urls import (
 from django.urls.converters import StringConverter
 from django.urls.resolvers import get_ns_resolver
 from django.utils import translation
+from django.utils.functional import lazy
 from django.utils.safestring import mark_safe
 
 from django_aio.urls import resolvers
@@ -185,6 +186,23 @@ def test_a_resolver_that_reads_its_patterns_again(urlconf):
     resolver.url_patterns[at] = path("simple/", view, name="plain")
     resolver._populate()
     assert reverse("plain") == "/simple/"
+
+
+def test_patterns_that_ask_while_they_are_read(urlconf):
+    """A route may be lazy text. Django knows no namespace until all are read."""
+    answers = []
+
+    def route():
+        for function in (reverse.__wrapped__, reverse):
+            answers.append(outcome(function, "shop:index", {}))
+        return "odd/"
+
+    urlconf.urlpatterns.insert(0, path(lazy(route, str)(), view, name="odd"))
+    clear_url_caches()
+    assert reverse("odd") == "/odd/"
+    assert NoReverseMatch in {kind for kind, _ in answers}
+    assert answers[::2] == answers[1::2]
+    assert reverse("shop:index") == "/first/"
 
 
 def test_a_converter_that_asks_for_a_url_itself(monkeypatch):

@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from django_aio.db.pool import hold_connection
+    from django_aio.db.leases import hold_connection
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs Django's database layer only when it is asked for."""
     if name == "hold_connection":
-        from django_aio.db.pool import hold_connection
+        from django_aio.db.leases import hold_connection
 
         return hold_connection
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -47,8 +47,8 @@ REDIS = ("redis",)
 _SERIES: tuple[Patch, ...] = (
     # 1. The bridge: inside it, synchronous code may wait.
     rebind("django.utils.asyncio:get_running_loop", "django_aio.utils.asyncio:get_running_loop", "the async_unsafe guard lets bridged code pass"),
-    replace("asgiref.sync:AsyncToSync.__call__", "django_aio.db.chains:async_to_sync_call", "the coroutine is a guest of the thread that waits; in the bridge it is awaited"),
-    replace("asgiref.sync:SyncToAsync.__call__", "django_aio.db.chains:sync_to_async_call", "the thread is a guest of the task that waits"),
+    replace("asgiref.sync:AsyncToSync.__call__", "django_aio.db.guests:async_to_sync_call", "the coroutine is a guest of the thread that waits; in the bridge it is awaited"),
+    replace("asgiref.sync:SyncToAsync.__call__", "django_aio.db.guests:sync_to_async_call", "the thread is a guest of the task that waits"),
     # 2. Connections: a connection belongs to a call chain.
     add(f"{BASE}.aio", "django_aio.db.state:UNMANAGED", "what a connection carries in a chain"),
     add("django.db.utils:ConnectionHandler.__getitem__", "django_aio.db.chains:getitem", "every chain of calls has its own connections"),
@@ -60,10 +60,10 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
     # 3. PostgreSQL: psycopg waits on the loop.
-    replace(f"{PG}.Database", "django_aio.db.backends.postgresql:database", "connections wait on the loop", needs=PSYCOPG),
-    replace(f"{PG}.pool", "django_aio.db.backends.postgresql:backend_pool", "OPTIONS['pool'] pools asynchronous connections", needs=PSYCOPG),
-    replace(f"{PG}.close_pool", "django_aio.db.backends.postgresql:close_pool", "the pool of the loop is closed", needs=PSYCOPG),
-    replace(f"{PG}.chunked_cursor", "django_aio.db.backends.postgresql:chunked_cursor", "async with on server-side cursors, which are closed for sure", needs=PSYCOPG),
+    replace(f"{PG}.Database", "django_aio.db.backends.postgresql.patches:database", "connections wait on the loop", needs=PSYCOPG),
+    replace(f"{PG}.pool", "django_aio.db.backends.postgresql.patches:backend_pool", "OPTIONS['pool'] pools asynchronous connections", needs=PSYCOPG),
+    replace(f"{PG}.close_pool", "django_aio.db.backends.postgresql.patches:close_pool", "the pool of the loop is closed", needs=PSYCOPG),
+    replace(f"{PG}.chunked_cursor", "django_aio.db.backends.postgresql.patches:chunked_cursor", "server-side cursors take turns, and end without a wait", needs=PSYCOPG),
     # 4. SQLite: one hop to aiosqlite's thread per statement.
     replace(f"{LITE}.get_new_connection", "django_aio.db.backends.sqlite3:get_new_connection", "files are opened in aiosqlite's thread", needs=AIOSQLITE),
     replace(f"{LITE}.create_cursor", "django_aio.db.backends.sqlite3:create_cursor", "statements run in aiosqlite's thread", needs=AIOSQLITE),
@@ -95,6 +95,9 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.db.transaction:Atomic.__enter__", "django_aio.db.transaction:enter", "tasks of one transaction take turns"),
     replace("django.db.transaction:Atomic.__exit__", "django_aio.db.transaction:leave", "tasks of one transaction take turns"),
     replace("django.db.backends.utils:CursorWrapper._execute_with_wrappers", "django_aio.db.transaction:execute_with_wrappers", "statements of one transaction take turns"),
+    replace("django.db.transaction:get_connection", "django_aio.db.transaction:get_connection", "a block ends on the connection that it began on"),
+    replace(f"{BASE}.run_and_clear_commit_hooks", "django_aio.db.transaction:run_and_clear_commit_hooks", "the transaction has ended for the hooks of on_commit()"),
+    add("django.db.transaction:Atomic._recreate_cm", "django_aio.db.transaction:recreate", "each call of a decorated function has a block of its own"),
     replace(f"{BASE}.on_commit", "django_aio.db.transaction:on_commit", "coroutine functions on commit"),
     add("django.db.transaction:aon_commit", "django_aio.db.transaction:aon_commit", "transaction.aon_commit()"),
     add("django.db.transaction:Atomic.__aenter__", "django_aio.db.transaction:aenter", "async with transaction.atomic()"),

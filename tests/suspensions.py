@@ -5,10 +5,11 @@ import contextvars
 
 
 class _Stepped:
-    """Awaits a coroutine and calls `act` when it suspends for the n-th time."""
+    """Awaits a coroutine and calls `act` when it suspends for a time that is in `times`."""
 
-    def __init__(self, coroutine, n, act):
-        self.coroutine, self.left, self.act = coroutine, n, act
+    def __init__(self, coroutine, times, act):
+        self.coroutine, self.times, self.act = coroutine, times, act
+        self.suspended = 0
 
     def __await__(self):
         steps = self.coroutine.__await__()
@@ -19,8 +20,8 @@ class _Stepped:
                 future = steps.throw(send) if failed else steps.send(send)
             except StopIteration as done:
                 return done.value
-            self.left -= 1
-            if self.left == 0:
+            self.suspended += 1
+            if self.suspended in self.times:
                 self.act()
             try:
                 send = yield future
@@ -28,16 +29,17 @@ class _Stepped:
                 send = error
 
 
-async def cancelled_at(operation, n, instead=None):
+async def cancelled_at(operation, n, instead=None, again=()):
     """Run `operation()` in a task and cancel it at its n-th suspension.
 
-    With `instead`, a coroutine function, that is run to its end at this moment. Returns False if
-    the operation ended before.
+    And once more at those in `again` (a range, say), such as those of its clean-up. With `instead`,
+    a coroutine function, that is run to its end at this moment. Returns False if the operation
+    ended before.
     """
     acted = []
 
     async def drive():
-        return await _Stepped(operation(), n, act)
+        return await _Stepped(operation(), {n, *again}, act)
 
     def act():
         if instead is None:
@@ -52,7 +54,8 @@ async def cancelled_at(operation, n, instead=None):
     try:
         await task
     except asyncio.CancelledError:
-        assert acted == [None]
+        assert acted
+        assert set(acted) == {None}
     finally:
         for other in acted:
             if other is not None:

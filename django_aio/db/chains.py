@@ -13,8 +13,8 @@ to the chain of calls: a task and whatever it waits for.
   shuts down.
 
 In a plain thread, and in a callback of the loop that belongs to no task, connections are Django's
-own, untouched. `_tasks` and `_guests` say who acts for which chain: each entry is written by the
-task or thread that it names.
+own, untouched. `_tasks` and `guests` (`guests.py`) say who acts for which chain: each entry is
+written by the task or thread that it names.
 """
 
 from __future__ import annotations
@@ -22,24 +22,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
 from django.db.utils import ConnectionHandler
 from django.utils.connection import BaseConnectionHandler
 
-from django_aio.bridge import in_bridge, wait
-from django_aio.db import pool
+from django_aio.bridge import in_bridge
+from django_aio.db import generators, leases, pool
 from django_aio.db.backends.threaded import driver_of
 from django_aio.db.gates import Block, Gate, ended, innermost, is_inside, joinable
-from django_aio.db.state import State
-
-C = TypeVar("C", bound="SyncToAsync[..., Any] | AsyncToSync[..., Any]")
+from django_aio.db.state import State, guests
 
 _current_task = asyncio.current_task
 _running_loop = asyncio._get_running_loop
@@ -49,16 +48,23 @@ _thread = threading.get_ident
 class Chain:
     """The logical connections of one task, and of its guests while it waits for them."""
 
-    __slots__ = ("loop", "wrappers")
+    __slots__ = ("__weakref__", "ended", "loop", "refused", "wrappers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.loop = loop
         self.wrappers: dict[str, Any] = {}
+        self.ended = False
+        # Why there is no connection of an alias any more: of a guest that was left behind (R8).
+        self.refused: dict[str, str] = {}
+        if loop is not None:
+            pool.store(loop).chains.add(self)
 
     def connection(self, handler: ConnectionHandler, alias: str) -> Any:
         """The logical connection of that alias, made or taken from the store at its first use."""
         wrapper = self.wrappers.get(alias)
         if wrapper is None:
+            if alias in self.refused:
+                raise TransactionManagementError(self.refused[alias])
             wrapper = self.wrappers[alias] = self._new(handler, alias)
         return wrapper
 
@@ -75,13 +81,26 @@ class Chain:
     def part(self) -> None:
         """Let go of connections whose leases have ended: another thread is to use the chain."""
         for wrapper in self.wrappers.values():
-            pool.part(wrapper)
+            leases.part(wrapper)
 
     def end(self) -> None:
-        """Give every connection back, without waiting."""
+        """Give every connection back, without waiting. Called on the loop."""
+        self.ended = True
         while self.wrappers:
             _, wrapper = self.wrappers.popitem()
             pool.give_back(wrapper)
+        if self.loop is not None:
+            pool.store(self.loop).chains.discard(self)
+
+    def abandon(self) -> None:
+        """Close every connection: no loop can take one back any more. Any thread."""
+        self.ended = True
+        for task, chain in list(_tasks.items()):
+            if chain is self:
+                del _tasks[task]
+        while self.wrappers:
+            _, wrapper = self.wrappers.popitem()
+            pool.sever(wrapper)
 
 
 class ThreadChain(Chain):
@@ -137,7 +156,6 @@ def manage(wrapper: Any, chain: Chain) -> Any:
 
 
 _tasks: dict[asyncio.Task[Any], Chain] = {}
-_guests: dict[int, Chain] = {}
 
 # The transactions that a task or thread has joined, by alias. A task that goes on when one has
 # ended must not find itself in autocommit mode.
@@ -164,7 +182,8 @@ def member_of(chain: Chain | None) -> bool:
         task = _current_task()
         if task is not None:
             return _tasks.get(task) is chain
-    return _guests.get(_thread()) is chain
+    guest = guests.get(_thread())
+    return guest is not None and guest.chain is chain
 
 
 def validate_thread_sharing(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -187,7 +206,11 @@ def _is_let_in(wrapper: Any) -> bool:
     if member_of(wrapper.aio.chain):
         return True
     task = _current_task() if _running_loop() is not None else None
-    joined = _joined.get(task or threading.current_thread(), {})
+    who = task or guests.get(_thread()) or threading.current_thread()
+    gate = wrapper.aio.gate
+    if gate is not None and gate.holder is not None and gate.holder in (who, _thread()):
+        return True  # it ends what it was handed out
+    joined = _joined.get(who, {})
     return wrapper.alias in joined and joined[wrapper.alias].wrapper is wrapper
 
 
@@ -218,13 +241,15 @@ def _own(task: asyncio.Task[Any]) -> Chain:
     if chain is None:
         chain = _tasks[task] = Chain(task.get_loop())
         task.add_done_callback(_ended)
+        generators.watch()
     return chain
 
 
 def _acting() -> Chain | None:
     """The chain that the running task or thread acts for, if it has one."""
     if _running_loop() is None:
-        return _guests.get(_thread()) if _guests else None
+        guest = guests.get(_thread()) if guests else None
+        return None if guest is None else guest.chain
     task = _current_task()
     return None if task is None else _tasks.get(task)
 
@@ -233,15 +258,20 @@ def _join(who: Any, alias: str) -> Any:
     """The connection of the transaction that `who` was started in, or None if there is none."""
     block = _joined.get(who, {}).get(alias)
     # A thread of an executor works for one context after another.
-    if block is not None and (isinstance(who, asyncio.Task) or is_inside(block)):
+    if block is not None and (not isinstance(who, threading.Thread) or is_inside(block)):
         if not block.open:
-            raise ended()
+            raise ended(block)
         return block.wrapper
     found = joinable(alias)
     if found is None:
         return None
     _joined.setdefault(who, {})[alias] = found
     return found.wrapper
+
+
+def joined_by(who: Any) -> dict[str, Block]:
+    """The blocks that a task or thread has joined, by alias."""
+    return _joined.get(who, {})
 
 
 def of_plain_thread(wrapper: Any) -> bool:
@@ -253,7 +283,7 @@ def of_plain_thread(wrapper: Any) -> bool:
     return (
         _running_loop() is None
         and wrapper.aio.loop is None
-        and _thread() not in _guests
+        and _thread() not in guests
         and getattr(_of_thread, wrapper.alias, None) is wrapper
     )
 
@@ -281,11 +311,9 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
     if _running_loop() is None:
         if self is not connections:
             return _inherited_getitem(self, alias)
-        chain = _guests.get(_thread()) if _guests else None
-        if chain is not None:
-            return chain.wrappers.get(alias) or _connection(
-                chain, self, alias, threading.current_thread()
-            )
+        guest = guests.get(_thread()) if guests else None
+        if guest is not None:
+            return guest.chain.wrappers.get(alias) or guest.connection(self, alias)
         if innermost.get() is not None:
             wrapper = _join(threading.current_thread(), alias)
             if wrapper is not None:
@@ -305,6 +333,11 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
             return _join_thread(task, alias, wrapper)
         chain = _own(task)
     return chain.wrappers.get(alias) or _connection(chain, self, alias, task)
+
+
+def current_connection(alias: str) -> Any:
+    """The connection with which something of the running task or thread begins."""
+    return connections[alias]
 
 
 def _connection(chain: Chain, handler: ConnectionHandler, alias: str, who: Any) -> Any:
@@ -357,101 +390,26 @@ def all_connections(upstream: Callable[..., list[Any]]) -> Callable[..., list[An
     return all
 
 
-@contextlib.contextmanager
-def _guest(chain: Chain) -> Iterator[None]:
-    """Let the running thread act for `chain`."""
-    thread = _thread()
-    before = _guests.get(thread)
-    _guests[thread] = chain
-    try:
-        yield
-    finally:
-        if before is None:
-            del _guests[thread]
-        else:
-            _guests[thread] = before
+def refusal() -> TransactionManagementError | None:
+    """The error of a guest that was left behind in a transaction, for one that was."""
+    guest = guests.get(_thread()) if _running_loop() is None else None
+    refused = {} if guest is None else guest.chain.refused
+    return TransactionManagementError(next(iter(refused.values()))) if refused else None
 
 
-def sync_to_async_call(
-    upstream: Callable[..., Awaitable[Any]],
-) -> Callable[..., Awaitable[Any]]:
-    """`SyncToAsync.__call__`: the thread is a guest of the task that waits for it."""
+def _begin_anew() -> None:
+    """In the child of a fork: it has neither the transactions of its parent nor its connections.
 
-    @functools.wraps(upstream)
-    async def __call__(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) -> Any:
-        task = _current_task()
-        if task is None or (task not in _tasks and innermost.get() is not None):
-            # A task that has joined a transaction has no chain to let a guest into: the thread
-            # inherits the context and joins as well.
-            return await upstream(self, *args, **kwargs)
-        chain, func = _own(task), self.func
-        chain.part()
-
-        def as_guest(*args: Any, **kwargs: Any) -> Any:
-            with _guest(chain):
-                return func(*args, **kwargs)
-
-        crossing = _copied(self)
-        crossing.func = as_guest
-        return await upstream(crossing, *args, **kwargs)
-
-    return __call__
-
-
-def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`AsyncToSync.__call__`: the coroutine's task is a guest of the thread that waits for it.
-
-    Inside the bridge it is simply awaited, in the same task.
+    They are the parent's. Nothing is sent and nothing is closed, which the parent would notice.
     """
-
-    @functools.wraps(upstream)
-    def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if in_bridge():
-            return wait(_called(self.awaitable, args, kwargs))
-        if _running_loop() is not None:
-            return upstream(self, *args, **kwargs)  # asgiref says what is wrong
-        chain = _guests.get(_thread())
-        if chain is not None:
-            return upstream(_rooted(self, chain), *args, **kwargs)
-        lent = ThreadChain()
-        with lent.lent():
-            return upstream(_rooted(self, lent, lent.base_blocks), *args, **kwargs)
-
-    return __call__
+    for chain in {*_tasks.values(), *(guest.chain for guest in guests.values())}:
+        for wrapper in chain.wrappers.values():
+            pool.disown(wrapper)
+        chain.wrappers.clear()
+    _tasks.clear()
+    guests.clear()
+    _joined.clear()
+    pool.disown_stores()
 
 
-async def _called(awaitable: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
-    """Called by a coroutine, as asgiref does: a hook (`hooks.py`) tells by that who awaits it."""
-    return await awaitable(*args, **kwargs)
-
-
-def _rooted(
-    call: AsyncToSync[..., Any], chain: Chain, begin: Callable[[], None] | None = None
-) -> AsyncToSync[..., Any]:
-    """A copy of `call` whose coroutine, after `begin()`, acts for `chain` as long as it runs."""
-    awaitable = call.awaitable
-
-    async def root(*args: Any, **kwargs: Any) -> Any:
-        task = _current_task()
-        assert task is not None
-        before = innermost.get()
-        if begin is not None:
-            begin()
-        _tasks[task] = chain
-        try:
-            return await awaitable(*args, **kwargs)
-        finally:
-            _tasks.pop(task, None)
-            chain.part()
-            innermost.set(before)
-
-    crossing = _copied(call)
-    crossing.awaitable = root
-    return crossing
-
-
-def _copied(call: C) -> C:
-    """What `copy.copy()` does, without asking how: this runs at each crossing."""
-    copied = object.__new__(type(call))
-    vars(copied).update(vars(call))
-    return copied
+os.register_at_fork(after_in_child=_begin_anew)

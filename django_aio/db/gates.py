@@ -9,6 +9,10 @@ one after the other.
 The gate is held for each statement, and across the whole entry and exit of a block, while the depth
 is changing. Which block a statement belongs to is known from the context (`contextvars`): a task
 that starts inside a block inherits it.
+
+A `Block` is also what the end of an `atomic()` block carries (R7): the logical connection, the gate
+of its transaction and its place there. It is made once, and when it has ended, by whomever, whoever
+still carries it can do nothing with it any more.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import asyncio
 import concurrent.futures
 import threading
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.transaction import TransactionManagementError
 
@@ -25,19 +29,54 @@ from django_aio.bridge import in_bridge, wait
 
 
 class Block:
-    """One open `atomic()` block. `open` is written under the gate's lock."""
+    """One `atomic()` block.
 
-    __slots__ = ("gate", "open", "parent", "wrapper")
+    `open`, `cut_short` and `abandoned` are written under the gate's lock, `spoiled` by whoever
+    holds the gate, or leaves a guest behind.
+    """
 
-    def __init__(self, wrapper: Any, gate: Gate, parent: Block | None) -> None:
+    __slots__ = (
+        "abandoned",
+        "cut_short",
+        "depth",
+        "gate",
+        "generators",
+        "open",
+        "parent",
+        "spoiled",
+        "unwatched",
+        "who",
+        "wrapper",
+    )
+
+    def __init__(self, wrapper: Any, gate: Gate, parent: Block | None, who: Any = None) -> None:
         self.wrapper = wrapper
         self.gate = gate
         self.parent = parent
+        self.who = who  # the task or thread that entered it
         self.open = True
+        # Why it was ended from outside, before it was left.
+        self.cut_short: str | None = None
+        # Why it must not commit: one of its statements was cancelled, or its guest left behind.
+        self.spoiled: str | None = None
+        # Whether the generator that it was entered in is being closed: see generators.py.
+        self.abandoned = False
+        self.generators: tuple[int, ...] = ()
+        self.unwatched = 0
+        # Where Django's lists of blocks and savepoints stand inside it.
+        self.depth = (len(wrapper.savepoint_ids), len(wrapper.atomic_blocks))
 
 
 # The innermost block of this context, of any connection.
 innermost: ContextVar[Block | None] = ContextVar("django_aio_block", default=None)
+
+# The blocks of the generator that this context closes: it alone may use their connection meanwhile.
+closing: ContextVar[tuple[Block, ...]] = ContextVar("django_aio_closing", default=())
+
+# The open blocks that a suspended asynchronous generator holds, by the id of its frame: see
+# generators.py. Not by the frame: who refers to that keeps alive what the generator refers to.
+# Written by the thread that enters or leaves the block.
+held: dict[int, list[Block]] = {}
 
 
 def block_of(wrapper: Any) -> Block | None:
@@ -64,6 +103,19 @@ def is_inside(block: Block) -> bool:
     return here is block
 
 
+Turn = concurrent.futures.Future[None]
+
+
+class _Waiter(NamedTuple):
+    """Who waits for a gate, and how."""
+
+    turn: Turn
+    who: Any
+    block: Block | None
+    rolls_back: bool  # to end that block
+    closes: tuple[Block, ...]  # the blocks of the generator that it closes
+
+
 class Gate:
     """Lets the users of one transaction in, one at a time, first come first served.
 
@@ -71,55 +123,82 @@ class Gate:
     were only woken up, a task that runs one statement after another would keep the others out.
     """
 
-    __slots__ = ("_lock", "_waiting", "blocks", "holder")
+    __slots__ = ("_banned", "_lock", "_waiting", "blocks", "holder")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Each: its turn (False if its block has ended), who waits, and for which block.
-        self._waiting: list[tuple[concurrent.futures.Future[bool], Any, Block | None]] = []
+        self._waiting: list[_Waiter] = []
+        self._banned: dict[Any, str] = {}
         self.blocks: list[Block] = []  # outermost first
         self.holder: Any = None
 
-    def acquire(self, who: Any, block: Block | None) -> bool:
+    def acquire(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> bool:
         """Wait until nobody uses the connection and `block` is the innermost open one.
+
+        With `rolls_back` it need not be the innermost: those further in end with it.
 
         Returns False if `who` holds the gate already, as for the SAVEPOINT statement inside the
         entry of a block. Raises TransactionManagementError if the block has ended meanwhile.
         """
         if self.holder == who:
             return False
-        with self._lock:
-            if self.holder is None and self._is_innermost(block):
-                self.holder = who
-                return True
-            turn: concurrent.futures.Future[bool] = concurrent.futures.Future()
-            self._waiting.append((turn, who, block))
+        turn = self.ask(who, block, rolls_back=rolls_back)
+        if turn is None:
+            return True
         try:
-            granted = wait(asyncio.wrap_future(turn)) if in_bridge() else turn.result()
+            if in_bridge():
+                wait(asyncio.wrap_future(turn))
+            else:
+                turn.result()
         except BaseException:
-            if not turn.cancel() and turn.result():
-                self.release()  # the turn came and will not be used
+            self.withdraw(who, turn)
             raise
-        if not granted:
-            raise ended()
         return True
+
+    def ask(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> Turn | None:
+        """Take the gate and return None, or return the turn to wait for. Never waits."""
+        with self._lock:
+            if who in self._banned:
+                raise TransactionManagementError(self._banned[who])
+            if self.holder is None and self._may_enter(block, rolls_back, closing.get()):
+                self.holder = who
+                return None
+            waiter = _Waiter(concurrent.futures.Future(), who, block, rolls_back, closing.get())
+            self._waiting.append(waiter)
+            return waiter.turn
+
+    def withdraw(self, who: Any, turn: Turn) -> None:
+        """Who asked does not wait any longer: the turn, if it came, is the next one's."""
+        if not turn.cancel() and turn.exception() is None:
+            self.release(who)
+
+    def _may_enter(self, block: Block | None, rolls_back: bool, closes: tuple[Block, ...]) -> bool:
+        if block is not None and block.abandoned and block not in closes:
+            return False
+        return (rolls_back and block is not None) or self._is_innermost(block)
 
     def _is_innermost(self, block: Block | None) -> bool:
         return not self.blocks or block is None or self.blocks[-1] is block
 
-    def release(self) -> None:
-        """Let the next one in."""
+    def release(self, who: Any) -> None:
+        """Let the next one in. Does nothing unless `who` holds the gate."""
         with self._lock:
-            self.holder = None
-            waiting, self._waiting = self._waiting, []
-            for entry in waiting:
-                turn, who, block = entry
-                if block is not None and not block.open:
-                    _settle(turn, False)
-                elif self.holder is None and self._is_innermost(block):
-                    self.holder = who if _settle(turn, True) else None
-                else:
-                    self._waiting.append(entry)
+            if self.holder == who:
+                self.holder = None
+                self._admit()
+
+    def _admit(self) -> None:
+        """Settle every turn that can be: under the lock."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.who in self._banned:
+                _refuse(each.turn, TransactionManagementError(self._banned[each.who]))
+            elif each.block is not None and not each.block.open:
+                _refuse(each.turn, ended(each.block))
+            elif self.holder is None and self._may_enter(*each[2:]):
+                self.holder = each.who if _grant(each.turn) else None
+            else:
+                self._waiting.append(each)
 
     def push(self, block: Block) -> None:
         """A block was entered. The caller holds the gate."""
@@ -129,21 +208,60 @@ class Gate:
     def pop(self, block: Block) -> None:
         """A block was left. The caller holds the gate."""
         with self._lock:
-            block.open = False
+            _close(block)
             if block in self.blocks:
                 self.blocks.remove(block)
 
+    def cut(self, outer: Block | None, why: str) -> None:
+        """End all blocks further in than `outer`, or all: nobody leaves them in order any more."""
+        with self._lock:
+            at = self.blocks.index(outer) + 1 if outer in self.blocks else 0
+            for block in self.blocks[at:]:
+                _close(block)
+                block.cut_short = why
+            del self.blocks[at:]
+            self._admit()
 
-def _settle(turn: concurrent.futures.Future[bool], granted: bool) -> bool:
-    """Tell a waiter. Returns False if it waits no more."""
+    def abandon(self, block: Block) -> None:
+        """The generator that the block was entered in is being closed: others wait for its end."""
+        with self._lock:
+            block.abandoned = True
+
+    def ban(self, who: Any, why: str) -> None:
+        """Refuse `who` from now on, with TransactionManagementError."""
+        with self._lock:
+            self._banned[who] = why
+            self._admit()
+
+
+def _close(block: Block) -> None:
+    block.open = False
+    for frame in block.generators:
+        blocks = held.get(frame, [])
+        if block in blocks:
+            blocks.remove(block)
+        if not blocks:
+            held.pop(frame, None)
+    block.generators = ()
+
+
+def _grant(turn: Turn) -> bool:
+    """Tell a waiter that it is its turn. Returns False if it waits no more."""
     if not turn.set_running_or_notify_cancel():
         return False
-    turn.set_result(granted)
+    turn.set_result(None)
     return True
 
 
-def ended() -> TransactionManagementError:
+def _refuse(turn: Turn, error: Exception) -> None:
+    if turn.set_running_or_notify_cancel():
+        turn.set_exception(error)
+
+
+def ended(block: Block | None = None) -> TransactionManagementError:
     """The error of a task that outlives the transaction that it has joined."""
+    if block is not None and block.cut_short is not None:
+        return TransactionManagementError(block.cut_short)
     return TransactionManagementError(
         "The transaction that this task or thread had joined has ended, so it must not go on using "
         "its connection. Wait for the task inside the 'atomic' block that it was started in (for "

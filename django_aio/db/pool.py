@@ -9,48 +9,66 @@ Two kinds, chosen by the settings that Django already has:
 
 A store belongs to one loop, is touched by that loop's thread only, and closes with the loop: an
 asynchronous generator that `loop.shutdown_asyncgens()` finalises (`asyncio.run()` and every ASGI
-server call it) closes what the store holds. ASGI's lifespan shutdown closes it earlier.
+server call it) closes what the store holds. ASGI's lifespan shutdown closes it earlier. A loop that
+is closed by hand, or left by a thread that ends, drops a `_Sentinel`: then all that the loop had is
+closed at once, without asking anybody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import contextvars
+import logging
+import sys
+import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, Protocol
 
-from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_aio.bridge import in_bridge, run
+from django_aio.bridge import run
+from django_aio.db.leases import part
+
+logger = logging.getLogger("django_aio.db")
 
 # How long the end of a loop waits for threads that close a connection, in seconds.
 CLOSE_TIMEOUT = 5.0
+
+# How long a timer runs that is not meant to fire, in seconds: uvloop knows no longer ones.
+FAR_AWAY = 30 * 24 * 3600.0
 
 # How many logical connections wait for each alias. More than any server keeps busy on one loop.
 MOST_WAITING = 1000
 
 
 class Pool(Protocol):
-    """What a store keeps of a driver's pool."""
+    """What a store keeps of a driver's pool, or of a cache's clients."""
 
     async def aclose(self) -> None:
         """Close the pool and its connections, even if the loop has cancelled its tasks."""
 
 
 class Store:
-    """What waits on one loop. Touched by the thread of that loop only."""
+    """What waits on one loop. Touched by the thread of that loop only, but for `abandon()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # Logical connections of ended chains, with the physical one open and without.
         self.idle: dict[str, list[Any]] = {}
         self.spare: dict[str, list[Any]] = {}
         self.pools: dict[Any, Pool] = {}
+        self.chains: weakref.WeakSet[Any] = weakref.WeakSet()
         self.ending: set[asyncio.Future[Any]] = set()  # threads that are closing a connection
+        self.tasks: set[asyncio.Task[Any]] = set()  # what ends something where nobody waits for it
         self._guard: AsyncGenerator[None] | None = None
+        self._loop = weakref.ref(loop)
+        sentinel = _Sentinel(self)
+        if asyncio._get_running_loop() is loop:
+            sentinel.post(loop)
+        else:
+            loop.call_soon_threadsafe(sentinel.post, loop)
 
     @property
     def watched(self) -> bool:
@@ -70,17 +88,116 @@ class Store:
             self._guard = None
             await self.close()
 
+    def start(
+        self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine in a task that nobody waits for. Called on the loop."""
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
     async def close(self) -> None:
-        """Close every idle connection and every pool. The store can be used again."""
+        """Close every idle connection and every pool. The store can be used again.
+
+        What cannot be closed is logged, and the rest closed.
+        """
         idle, self.idle = self.idle, {}
         pools, self.pools = self.pools, {}
         for wrapper in (wrapper for wrappers in idle.values() for wrapper in wrappers):
-            await run(wrapper.close)
-        for pool in pools.values():
-            await pool.aclose()
+            with _logged(f"A connection to {wrapper.alias!r}"):
+                # Not wrapper.close(): a guest's thread may have made it.
+                await run(wrapper.aio.driver.drop, wrapper)
+        for alias, pool in pools.items():
+            with _logged(f"The pool of {alias!r}"):
+                await pool.aclose()
         if self.ending:
             await asyncio.wait(self.ending, timeout=CLOSE_TIMEOUT)
 
+    def abandon(self) -> None:
+        """Close whatever the loop has: it will never run again. Any thread."""
+        self._guard = None
+        for chain in list(self.chains):
+            with _logged("A connection"):
+                chain.abandon()
+        idle, self.idle = self.idle, {}
+        pools, self.pools = self.pools, {}
+        self.spare.clear()
+        self.tasks.clear()
+        for wrapper in (wrapper for wrappers in idle.values() for wrapper in wrappers):
+            with _logged(f"A connection to {wrapper.alias!r}"):
+                sever(wrapper)
+        for alias, pool in pools.items():
+            if hasattr(pool, "abandon"):
+                with _logged(f"The pool of {alias!r}"):
+                    pool.abandon()
+
+    def end_with_thread(self) -> None:
+        """The thread that made the store ends. A loop that it left is not run by another."""
+        loop = self._loop()
+        if loop is None or not loop.is_running():
+            self.abandon()
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log what cannot be closed, and go on."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s could not be closed.", what)
+
+
+class _Sentinel:
+    """Waits among the timers of a loop, which drops them when it is closed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Store | None = store
+
+    def post(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to wait, in the loop's thread."""
+        _of_thread.stores.append(self._store)
+        loop.call_later(FAR_AWAY, self.post_again, loop)
+
+    def post_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop has run for so long."""
+        loop.call_later(FAR_AWAY, self.post_again, loop)
+
+    def __del__(self) -> None:
+        store, self._store = self._store, None
+        if store is not None and not sys.is_finalizing():
+            store.abandon()
+
+
+class _Stores:
+    """The stores that a thread has made, for as long as it lives."""
+
+    def __init__(self) -> None:
+        self._refs: list[weakref.ref[Store]] = []
+
+    def append(self, store: Store | None) -> None:
+        """Have the store end with the thread, at the latest."""
+        self._refs = [ref for ref in self._refs if ref() is not None]
+        if store is not None:
+            self._refs.append(weakref.ref(store))
+
+    def __del__(self) -> None:
+        if sys.is_finalizing():
+            return
+        for ref in self._refs:
+            store = ref()
+            if store is not None:
+                store.end_with_thread()
+
+
+class _OfThread(threading.local):
+    """The stores of this thread. Its end drops them."""
+
+    def __init__(self) -> None:
+        self.stores = _Stores()
+
+
+_of_thread = _OfThread()
 
 _stores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Store] = weakref.WeakKeyDictionary()
 
@@ -90,7 +207,7 @@ def store(loop: asyncio.AbstractEventLoop | None = None) -> Store:
     loop = loop or asyncio.get_running_loop()
     found = _stores.get(loop)
     if found is None:
-        found = _stores[loop] = Store()
+        found = _stores[loop] = Store(loop)
     return found
 
 
@@ -135,17 +252,18 @@ def give_back(wrapper: Any) -> None:
     state = wrapper.aio
     if state is None:
         return
-    driver, found = state.driver, store()
+    driver, found = state.driver, store(state.loop)
     part(wrapper)
-    state.gate = None
-    state.pinned, state.leased, state.open, state.holds = False, False, 0, 0
+    busy = state.gate is not None and state.gate.holder is not None  # somebody ends a block
+    _end_tokens(state)
     shelf = found.spare
     if wrapper.connection is not None:
-        if found.watched and _may_stay_open(wrapper) and driver.is_idle(wrapper):
+        if found.watched and not busy and _may_stay_open(wrapper) and driver.is_idle(wrapper):
             shelf = found.idle
         else:
             driver.drop(wrapper)
-    if wrapper.execute_wrappers or wrapper.force_debug_cursor or wrapper.in_atomic_block:
+    left = wrapper.execute_wrappers or wrapper.force_debug_cursor or wrapper.in_atomic_block
+    if busy or left:
         return  # something of this chain is left on it
     wrapper.queries_log.clear()
     waiting = shelf.setdefault(wrapper.alias, [])
@@ -154,6 +272,58 @@ def give_back(wrapper: Any) -> None:
         if old.connection is not None:
             old.aio.driver.drop(old)
     waiting.append(wrapper)
+
+
+def sever(wrapper: Any) -> None:
+    """Close the connection whatever it is doing: nobody will use it any more. Any thread."""
+    state = wrapper.aio
+    if state is None:
+        return
+    if state.kept is not None:
+        wrapper.connection, state.kept = state.kept, None
+    _end_tokens(state)
+    if wrapper.connection is not None:
+        state.driver.sever(wrapper)
+
+
+def _end_tokens(state: Any) -> None:
+    """What still carries a block or a lease of this connection can do nothing with it (R7)."""
+    gate, state.gate = state.gate, None
+    if gate is not None:
+        gate.cut(None, CHAIN_ENDED)
+    if state.lease is not None:
+        state.lease.ended = True
+        state.lease = None
+
+
+CHAIN_ENDED = (
+    "The task that entered this 'atomic' block has ended without leaving it, so the block was "
+    "rolled back. Leave a block in the task that entered it."
+)
+
+
+# What a child of a fork knows of its parent's connections: to free them would be to close them.
+_disowned: list[Any] = []
+
+
+def disown(wrapper: Any) -> None:
+    """In the child of a fork: go on without the connection, which is the parent's."""
+    state = wrapper.aio
+    if state is None:
+        return
+    _end_tokens(state)
+    _disowned.extend((wrapper.connection, state.kept, state.worker))
+    wrapper.connection = state.kept = state.worker = None
+    wrapper.in_atomic_block = wrapper.closed_in_transaction = wrapper.needs_rollback = False
+    wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
+
+
+def disown_stores() -> None:
+    """In the child of a fork: nothing that waits is the child's."""
+    for each in list(_stores.values()):
+        _disowned.append((each, each.idle, each.pools))
+        each.idle, each.pools, each._guard = {}, {}, None
+    _stores.clear()
 
 
 def _expired(wrapper: BaseDatabaseWrapper) -> bool:
@@ -165,7 +335,7 @@ def _expired(wrapper: BaseDatabaseWrapper) -> bool:
     )
 
 
-def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
+def _may_stay_open(wrapper: Any) -> bool:
     """Whether another chain may have the physical connection: nothing of this one is left on it."""
     return not (
         _expired(wrapper)
@@ -175,146 +345,5 @@ def _may_stay_open(wrapper: BaseDatabaseWrapper) -> bool:
         or wrapper.force_debug_cursor
         or wrapper.run_on_commit
         or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
-        or getattr(wrapper.connection, "_pool", None) is not None  # its place is in the pool
+        or not wrapper.aio.driver.may_stay_open(wrapper)
     )
-
-
-# R4: a pooled connection is leased for one statement, from the opening of a cursor to its closing.
-# A task that begins the next one before it lets the loop go on has the same connection again,
-# unless somebody waits for one. In between it is out of sight (`State.kept`): the logical
-# connection is unconnected, as after every lease, and who connects it by hand gets another.
-
-# Who may have a cursor for so short a time: its statements leave no state in the session.
-STATELESS = ("django.db.models.sql.compiler", "django.core.cache.backends.db")
-
-# What the backends do for themselves, such as savepoints, and questions about the server while they
-# connect. Their cursors, which are not all closed, neither begin a lease nor end one.
-NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
-
-
-def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
-    """Open a cursor for code of the module `caller`, leasing a connection if need be.
-
-    Cursors of the ORM and of the database cache give a lease back when they are closed. Anyone else
-    may have set a role, a search path, an advisory lock: then the connection stays with the chain
-    to its end.
-    """
-    state = wrapper.aio
-    if caller.startswith(NEUTRAL):
-        if state.shared:
-            begin_lease(wrapper)
-        return upstream(wrapper)
-    if not state.shared:
-        if wrapper.connection is None:
-            state.pinned = False
-        if caller not in STATELESS:
-            state.pinned = True
-            if state.kept is not None and wrapper.connection is None:
-                _take_up(wrapper, state)
-            return upstream(wrapper)
-    begin_lease(wrapper)
-    state.open += 1  # before it connects: who uses a cursor meanwhile must not end the lease
-    try:
-        cursor = upstream(wrapper)
-    except BaseException:
-        state.open -= 1
-        release_lease(wrapper)
-        raise
-    close = cursor.close
-    released = False
-
-    def close_and_release() -> None:
-        nonlocal released
-        try:
-            close()
-        finally:
-            if not released:
-                released = True
-                state.open -= 1
-                release_lease(wrapper)
-
-    cursor.close = close_and_release
-    return cursor
-
-
-def begin_lease(wrapper: Any) -> None:
-    """What is about to connect wants the connection for a short time only."""
-    state = wrapper.aio
-    if wrapper.connection is None and state.pooled:
-        state.leased = True
-        if state.kept is not None:
-            _take_up(wrapper, state)
-        elif here(state):
-            wrapper.connection = state.driver.lease(wrapper)
-
-
-def here(state: Any) -> bool:
-    """Whether this is the bridge on the loop of the chain."""
-    return in_bridge() and asyncio._get_running_loop() is state.loop
-
-
-def release_lease(wrapper: Any, *, shown: bool = False) -> None:
-    """Return a pooled connection unless something could depend on it.
-
-    One that was shown to a project's code goes to the pool, for the next who connects to set right.
-    """
-    state = wrapper.aio
-    if (
-        state is None
-        or not state.leased
-        or wrapper.connection is None
-        or state.open
-        or state.holds
-        or state.pinned
-        or state.stateful
-        or wrapper.in_atomic_block
-        or not wrapper.autocommit
-    ):
-        return
-    state.leased = False
-    if here(state) and not shown and state.driver.may_keep(wrapper):
-        state.kept, wrapper.connection = wrapper.connection, None
-        if state.pool.waiting:
-            part(wrapper)
-        elif not state.parting:
-            state.parting = True
-            state.loop.call_soon(_part, wrapper, state)
-    else:
-        wrapper._close()
-
-
-def _take_up(wrapper: Any, state: Any) -> None:
-    """Use the connection of a lease that has just ended."""
-    wrapper.connection, state.kept = state.kept, None
-
-
-def part(wrapper: Any) -> None:
-    """Return a connection that was kept for the task's next statement. Called on its loop."""
-    state = wrapper.aio
-    if state is not None and state.kept is not None:
-        state.driver.part(wrapper)
-
-
-def _part(wrapper: Any, state: Any) -> None:
-    """The task has let the loop go on: others may have the connection."""
-    state.parting = False
-    part(wrapper)
-
-
-@contextlib.asynccontextmanager
-async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
-    """Keep one physical connection for the whole of an `async with` block.
-
-    Outside a transaction a pooled connection is otherwise leased for one statement at a time. Use
-    it where statements depend on the session: an advisory lock, a temporary table. Yields the
-    logical connection. Blocks may be nested. Raises what connecting raises.
-    """
-    wrapper: Any = connections[using]
-    await run(wrapper.ensure_connection)
-    wrapper.aio.leased = wrapper.aio.pooled
-    wrapper.aio.holds += 1
-    try:
-        yield wrapper
-    finally:
-        wrapper.aio.holds -= 1
-        await run(functools.partial(release_lease, wrapper, shown=True))

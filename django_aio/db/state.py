@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db.utils import InterfaceError
 
 from django_aio.bridge import in_bridge, wait
 
 if TYPE_CHECKING:
     from django_aio.db.gates import Gate
+    from django_aio.db.leases import Lease
 
 T = TypeVar("T")
 
 # The class attribute: a connection of a plain thread.
 UNMANAGED: State | None = None
+
+# How often a thread that waits for a loop looks whether it still is, in seconds.
+LOOK_EVERY = 1.0
 
 
 class State:
@@ -33,13 +39,10 @@ class State:
         "chain",
         "driver",
         "gate",
-        "holds",
         "kept",
-        "leased",
+        "lease",
         "loop",
-        "open",
         "parting",
-        "pinned",
         "pool",
         "pooled",
         "shared",
@@ -57,12 +60,7 @@ class State:
         self.pooled = False  # whether physical connections are leased from the loop's pool
         self.pool: Any = None  # what Django's backend sees as its pool
         self.worker: Any = None  # the thread of a SQLite connection
-        # The lease of a pooled connection (R4): how many cursors of the ORM are open that a lease
-        # was taken for, how many hold_connection() blocks, and whether user code has had a cursor.
-        self.leased = False
-        self.open = 0
-        self.holds = 0
-        self.pinned = False
+        self.lease: Lease | None = None  # of a pooled connection (R4)
         # A connection whose lease has ended, until the task lets the loop go on; and whether the
         # loop will then take it back.
         self.kept: Any = None
@@ -82,18 +80,63 @@ def settle_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
     """Run a coroutine on `loop` and wait: in the bridge, or in a thread.
 
     The bridge may be on another loop: that of a coroutine that a guest thread runs on a loop of its
-    own.
+    own. Raises InterfaceError where the loop ends meanwhile.
     """
     if in_bridge() and asyncio.get_running_loop() is loop:
         return wait(coroutine)
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    return wait(asyncio.wrap_future(future)) if in_bridge() else future.result()
+    try:
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError:
+        coroutine.close()
+        raise InterfaceError(LOOP_ENDED) from None
+    if in_bridge():
+        return wait(asyncio.wrap_future(future))
+    while True:
+        try:
+            return future.result(LOOK_EVERY)
+        except TimeoutError:
+            if future.done():
+                raise  # the coroutine's own
+            if loop.is_closed():
+                raise InterfaceError(LOOP_ENDED) from None
 
 
-def actor() -> asyncio.Task[Any] | int:
-    """Who is running: the task, or in a thread without a loop (or in a callback) the thread."""
+LOOP_ENDED = (
+    "The event loop that this thread's connection belongs to has ended, so nothing can be asked on "
+    "it any more. Wait for the thread before you let the loop end."
+)
+
+
+def on_loop(
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[..., object],
+    *args: Any,
+    otherwise: Callable[[], object],
+) -> None:
+    """Call a function in the thread of `loop`: now, or soon. Never waits; any thread.
+
+    `otherwise()` is called, here, if the loop is closed.
+    """
+    if asyncio._get_running_loop() is loop:
+        function(*args)
+        return
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        otherwise()
+
+
+thread_id = threading.get_ident
+
+# Threads that act for a chain (`guests.py`): each entry is written by the thread that it names.
+guests: dict[int, Any] = {}
+
+
+def actor() -> Any:
+    """Who is running: the task, or in a thread (or in a callback) the guest or the thread's id."""
     if asyncio._get_running_loop() is not None:
         task = asyncio.current_task()
         if task is not None:
             return task
-    return threading.get_ident()
+    thread = thread_id()
+    return guests.get(thread, thread) if guests else thread

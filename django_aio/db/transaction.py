@@ -1,17 +1,31 @@
 """Transactions that can be awaited: `async with transaction.atomic():`, decorators, joined tasks.
 
 Django's `Atomic` decides everything; it runs inside the bridge. What is added is who may use the
-connection meanwhile (`gates.py`). A task that is cancelled while it enters or leaves the outermost
-block may not know whether the server has begun or ended the transaction: then the connection is
-closed, which rolls back what was not committed.
+connection meanwhile (`gates.py`), and how a block ends:
+
+- R7. Entering a block hands out a `Block`, and leaving it acts on that, in whichever task. Where it
+  has ended meanwhile nothing is sent; who thought to commit gets an error.
+- What ends a block is shielded (`shield.py`): the transaction is decided before a cancellation goes
+  on. One that cannot be decided is closed with its connection, which rolls back what was not
+  committed.
+- A block that rolls back waits for nobody further in: their blocks end with it. If it ends by a
+  cancellation, a statement that somebody else has running in it is cancelled on the server.
+- A statement that was cancelled may have ended the whole transaction on the server, so its block
+  cannot commit.
+- When the hooks of `on_commit()` run, the transaction has ended for them and what they start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import copy
 import functools
 import inspect
+import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
@@ -19,41 +33,103 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.db import DEFAULT_DB_ALIAS
-from django.db.transaction import Atomic, get_connection
+from django.db.transaction import Atomic, TransactionManagementError
 
 from django_aio.bridge import in_bridge, run, wait
-from django_aio.db import chains, pool
-from django_aio.db.gates import Block, Gate, block_of, ended, innermost
-from django_aio.db.state import State, actor
+from django_aio.db import chains, generators, leases, pool
+from django_aio.db.gates import Block, Gate, closing, ended, innermost, is_inside
+from django_aio.db.shield import LIMIT, shielded, unshielded, until_done
+from django_aio.db.state import actor, on_loop
+from django_aio.db.turns import spoil, take_turn
 
 Exc = type[BaseException] | None
+
+
+class _Next(threading.local):
+    """What the very next call of this thread is told, past Django's signatures.
+
+    Nothing waits between the telling and the call.
+    """
+
+    connection: Any = None  # that get_connection() is to return
+    is_awaited = False  # that the end of a block is awaited, so that it may wait
+
+
+_next = _Next()
+
+ELSEWHERE = (
+    "This 'atomic' block was entered by {entered} and left by {left}, so it was rolled back. Leave "
+    "a block in the task that entered it."
+)
+CUT = (
+    "The 'atomic' block round this one was left, so this one was rolled back with it. Wait for a "
+    "task inside the block that it was started in."
+)
+
+
+def get_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`django.db.transaction.get_connection`: the connection of a block that is being left."""
+
+    @functools.wraps(upstream)
+    def get_connection(using: str | None = None) -> Any:
+        given, _next.connection = _next.connection, None
+        return upstream(using) if given is None else given
+
+    return get_connection
+
+
+# What `Atomic` objects were handed out, under the attribute _aio_blocks: a Block, or the connection
+# itself in a plain thread. One object may be used by several tasks and threads.
+Handed = list[tuple[Any, Any]]
+
+
+def _hand_out(atomic: Any, what: Any) -> None:
+    vars(atomic).setdefault("_aio_blocks", []).append((actor(), what))
+
+
+def _take_back(atomic: Any) -> Any:
+    """What leaves now was handed this: by the same task or thread, last come first."""
+    handed: Handed = vars(atomic).get("_aio_blocks") or []
+    who = actor()
+    at = next((at for at in reversed(range(len(handed))) if handed[at][0] == who), None)
+    if at is None:
+        # Another task closes a generator: the context knows whose block it holds.
+        at = next((at for at, (_, what) in enumerate(handed) if _is_here(what)), len(handed) - 1)
+    return handed.pop(at)[1] if handed else None
+
+
+def _is_here(what: Any) -> bool:
+    return isinstance(what, Block) and is_inside(what)
 
 
 def enter(upstream: Callable[..., None]) -> Callable[..., None]:
     """`Atomic.__enter__`: in a chain, when it is the block's turn."""
 
     @functools.wraps(upstream)
-    def __enter__(self: Atomic) -> None:
-        wrapper: Any = get_connection(self.using)
+    def __enter__(self: Any) -> None:
+        wrapper: Any = chains.current_connection(self.using or DEFAULT_DB_ALIAS)
         state = wrapper.aio
         if state is None or chains.of_plain_thread(wrapper):
             upstream(self)
+            _hand_out(self, wrapper)
             return
+        leases.forget_lost(wrapper)
+        held = take_turn(wrapper)
         gate = state.gate if wrapper.in_atomic_block and state.gate else Gate()
-        held = gate.acquire(actor(), _own_block(wrapper))
-        pool.begin_lease(wrapper)
+        leases.begin_lease(wrapper)
         try:
             upstream(self)
-            block = Block(wrapper, gate, innermost.get())
+            block = Block(wrapper, gate, innermost.get(), actor())
             gate.push(block)
             innermost.set(block)
             state.gate = gate
+            _hand_out(self, block)
         except BaseException:
             _settle(wrapper)
             raise
         finally:
-            if held:
-                gate.release()
+            if held is not None:
+                held.release(actor())
 
     return __enter__
 
@@ -65,63 +141,183 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
     def __exit__(
         self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: Any
     ) -> None:
-        wrapper: Any = get_connection(self.using)
-        state = wrapper.aio
-        gate = None if state is None else state.gate
-        if gate is None or chains.of_plain_thread(wrapper):
-            upstream(self, exc_type, exc_value, traceback)
-            if gate is not None and not wrapper.in_atomic_block:
-                _end(state)
-            return
-        block = _own_block(wrapper)
-        cancelled = None
-        try:
-            held = gate.acquire(actor(), block)
-        except asyncio.CancelledError as error:
-            # The block must end now, whoever is further in: without its connection, all of it is
-            # rolled back.
-            held, cancelled = False, error
-            wrapper.close()
-            exc_type, exc_value, traceback = type(error), error, error.__traceback__
-        try:
-            upstream(self, exc_type, exc_value, traceback)
-        except BaseException:
-            _settle(wrapper)
-            raise
-        finally:
-            if block is not None:
-                gate.pop(block)
-                if innermost.get() is block:
-                    innermost.set(block.parent)
-            if not wrapper.in_atomic_block and state.gate is gate:
-                _end(state)
-            if held:
-                gate.release()
-            pool.release_lease(wrapper)
-        if cancelled is not None:
-            raise cancelled
+        is_awaited, _next.is_awaited = _next.is_awaited, False
+        what = _take_back(self)
+        if not isinstance(what, Block):
+            if what is not None:
+                _next.connection = what
+            try:
+                upstream(self, exc_type, exc_value, traceback)
+            finally:
+                _next.connection = None
+            if what is not None and what.aio is not None and not what.in_atomic_block:
+                _end(what)
+        elif exc_type is GeneratorExit and not is_awaited and _in_a_destructor(what):
+            _leave_soon(what, functools.partial(upstream, self), exc_value)
+        else:
+            _leave(what, functools.partial(upstream, self), exc_value)
 
     return __exit__
 
 
-def _end(state: State) -> None:
-    """The transaction is over: who joined it is told so."""
-    gate, state.gate = state.gate, None
-    for block in [] if gate is None else list(gate.blocks):
-        gate.pop(block)  # type: ignore[union-attr]
+Upstream = Callable[[Exc, BaseException | None, Any], None]
 
 
-def _own_block(wrapper: Any) -> Block | None:
-    """The block that a statement of this task or thread belongs to.
+def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> None:
+    """End a block: commit, or roll back where an exception passes or it cannot commit.
 
-    The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
-    is in the innermost block: nobody else of the chain can be running.
+    Acts on what the block was handed out. Raises the cancellation that it put off, and
+    TransactionManagementError where it could not commit.
     """
-    block = block_of(wrapper)
-    gate = wrapper.aio.gate
-    if block is None and gate is not None and gate.blocks and chains.member_of(wrapper.aio.chain):
-        return gate.blocks[-1]  # type: ignore[no-any-return]
-    return block
+    refused = _refusal(block)
+    cause = error or refused
+    wrapper, gate, who = block.wrapper, block.gate, actor()
+    held, cancelled = _take_over(block, cause) if block.open else (False, None)
+    if not block.open:  # already, or since then: nothing of it is left to end
+        if held:
+            gate.release(who)
+        if error is None:
+            raise cancelled or refused or ended(block)
+        return
+    cause = cause or cancelled
+    try:
+        with shielded():
+            gate.cut(block, CUT)
+            if wrapper.in_atomic_block:
+                del wrapper.savepoint_ids[block.depth[0] :]
+                del wrapper.atomic_blocks[block.depth[1] :]
+            _next.connection = wrapper
+            upstream(None if cause is None else type(cause), cause, None)
+    except BaseException:
+        _settle(wrapper)
+        raise
+    finally:
+        _next.connection = None
+        _left(block, spoils=cause is not None)
+        if held:
+            gate.release(who)
+        leases.end_lease(wrapper)
+        leases.drop_if_ended(wrapper)
+    if cancelled is not None:
+        raise cancelled
+    if refused is not None and error is None:
+        raise refused
+
+
+def _refusal(block: Block) -> TransactionManagementError | None:
+    """Why the block must not commit, if so."""
+    if block.open and block.spoiled is not None:
+        return TransactionManagementError(block.spoiled)
+    who = actor()
+    if block.open and block.who != who and not _acts_for(block):
+        return TransactionManagementError(
+            ELSEWHERE.format(entered=_name(block.who), left=_name(who))
+        )
+    return None
+
+
+def _name(who: Any) -> str:
+    return f"task {who.get_name()!r}" if isinstance(who, asyncio.Task) else f"thread {who}"
+
+
+def _acts_for(block: Block) -> bool:
+    """Whether the running task or thread is of the block's chain, or closes its generator."""
+    return chains.member_of(block.wrapper.aio.chain) or block in closing.get()
+
+
+def _left(block: Block, *, spoils: bool) -> None:
+    """The block has ended."""
+    wrapper, gate = block.wrapper, block.gate
+    if spoils and block.open and wrapper.in_atomic_block and wrapper.needs_rollback:
+        # It had no savepoint, or it is gone: the block round it has to end the same way.
+        outer = gate.blocks[gate.blocks.index(block) - 1] if block in gate.blocks[1:] else None
+        if outer is not None and block.spoiled is not None:
+            outer.spoiled = block.spoiled
+    gate.pop(block)
+    if is_inside(block):
+        innermost.set(block.parent)
+    if not wrapper.in_atomic_block and wrapper.aio is not None and wrapper.aio.gate is gate:
+        _end(wrapper)
+
+
+def _end(wrapper: Any) -> None:
+    """The transaction is over: who joined it is told so."""
+    gate, wrapper.aio.gate = wrapper.aio.gate, None
+    if gate is not None:
+        for block in list(gate.blocks):
+            gate.pop(block)
+        gate.release(gate.holder)
+
+
+def _take_over(
+    block: Block, cause: BaseException | None
+) -> tuple[bool, asyncio.CancelledError | None]:
+    """Take the gate to end the block. Returns whether it was taken, and a cancellation meanwhile.
+
+    A block that commits waits for those further in. One that rolls back does not, and if it does so
+    because its task was cancelled, or a generator is closed, the statement that somebody else has
+    running is cancelled too. If that does not end, the connection is closed.
+    """
+    gate, who = block.gate, actor()
+    cancelled = None
+    if not isinstance(cause, (asyncio.CancelledError, GeneratorExit)):
+        try:
+            return gate.acquire(who, block, rolls_back=cause is not None), None
+        except TransactionManagementError:
+            return False, None  # the block has ended
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if gate.holder == who:
+        return False, cancelled
+    turn = gate.ask(who, block, rolls_back=True)
+    if turn is None:
+        return True, cancelled
+    block.wrapper.aio.driver.interrupt(block.wrapper)
+    if in_bridge():
+        done = wait(until_done(asyncio.wrap_future(turn), time.monotonic() + LIMIT))
+    else:
+        done = bool(concurrent.futures.wait([turn], LIMIT).done)
+    if done and turn.exception() is None:
+        return True, cancelled
+    gate.withdraw(who, turn)
+    if block.open:
+        _sever(block.wrapper)
+    return False, cancelled
+
+
+def _sever(wrapper: Any) -> None:
+    """Close the connection of a transaction that cannot be ended in order."""
+    if wrapper.connection is not None:
+        wrapper.aio.driver.sever(wrapper)
+    if wrapper.in_atomic_block:
+        wrapper.closed_in_transaction = wrapper.needs_rollback = True
+
+
+def _in_a_destructor(block: Block) -> bool:
+    """Whether a generator that holds the block may be closed where nobody can wait for the end.
+
+    A synchronous one is closed by whoever drops it. A thread without a loop can wait.
+    """
+    return block.wrapper.aio.loop is not None and asyncio._get_running_loop() is not None
+
+
+def _leave_soon(block: Block, upstream: Upstream, error: BaseException | None) -> None:
+    """End the block in a task of its own. What its chain does next waits for that at the gate."""
+    if not block.open:
+        return
+    gate, wrapper = block.gate, block.wrapper
+    gate.abandon(block)
+    on_loop(
+        wrapper.aio.loop,
+        _leave_in_task,
+        *(block, upstream, error),
+        otherwise=functools.partial(_sever, wrapper),
+    )
+
+
+def _leave_in_task(block: Block, upstream: Upstream, error: BaseException | None) -> None:
+    context = generators.closing_context((block,))
+    pool.store().start(run(_leave, block, upstream, error), context)
 
 
 def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,32 +325,28 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def _execute_with_wrappers(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = self.db.aio
-        if state is None or chains.of_plain_thread(self.db):
+        if self.db.aio is None:
             return upstream(self, *args, **kwargs)
-        gate, held = state.gate, False
-        if gate is not None and self.db.in_atomic_block:
-            held = gate.acquire(actor(), _own_block(self.db))
-        elif innermost.get() is not None and not chains.member_of(state.chain):
-            raise ended()
+        gate = take_turn(self.db)
         try:
             return upstream(self, *args, **kwargs)
         except asyncio.CancelledError:
-            _close_cancelled(self)
+            _cancelled(self)
             raise
         finally:
-            if held:
-                gate.release()
+            if gate is not None:
+                gate.release(actor())
 
     return _execute_with_wrappers
 
 
-def _close_cancelled(cursor: Any) -> None:
-    """Close a cursor of the ORM whose statement was cancelled.
+def _cancelled(cursor: Any) -> None:
+    """A statement was cancelled: close its cursor.
 
     Django does so for every Exception, which a CancelledError is not: the lease of the cursor, or
     the server's cursor, would stay.
     """
+    spoil(cursor.db)
     if "close" in vars(cursor) or getattr(cursor.cursor, "name", None):
         with contextlib.suppress(Exception):
             cursor.close()
@@ -162,14 +354,23 @@ def _close_cancelled(cursor: Any) -> None:
 
 async def aenter(self: Atomic) -> None:
     """Open the transaction, or a savepoint inside one, as `with atomic()` does."""
+    watched = generators.watch()
     await run(self.__enter__)
+    block = innermost.get()
+    if block is not None:
+        generators.hold(block, sys._getframe(1), watched=watched)
 
 
 async def aexit(
     self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: TracebackType | None
 ) -> None:
     """Commit, or roll back where an exception passes, as `with atomic()` does."""
-    await run(self.__exit__, exc_type, exc_value, traceback)
+    await run(_exit_awaited, self, exc_type, exc_value, traceback)
+
+
+def _exit_awaited(self: Atomic, *error: Any) -> None:
+    _next.is_awaited = True
+    self.__exit__(*error)
 
 
 def _settle(wrapper: Any) -> None:
@@ -182,9 +383,10 @@ def _settle(wrapper: Any) -> None:
         return
     undecided = not wrapper.aio.driver.is_idle(wrapper)
     if wrapper.settings_dict["AUTOCOMMIT"] and (undecided or not wrapper.autocommit):
-        wrapper.close()
+        wrapper.run_on_commit = []
+        wrapper.aio.driver.sever(wrapper)
     else:
-        pool.release_lease(wrapper)
+        leases.end_lease(wrapper)
 
 
 def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -208,6 +410,37 @@ def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
             return await func(*args, **kwargs)
 
     return inner
+
+
+def recreate(self: Atomic) -> Atomic:
+    """`Atomic._recreate_cm`: each call of a decorated function has an object of its own."""
+    made = copy.copy(self)
+    vars(made).pop("_aio_blocks", None)
+    return made
+
+
+def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`BaseDatabaseWrapper.run_and_clear_commit_hooks`: the transaction has ended for the hooks.
+
+    What they do is outside it, and so is what they start. They can be cancelled.
+    """
+
+    @functools.wraps(upstream)
+    def run_and_clear_commit_hooks(self: Any) -> None:
+        state = self.aio
+        if state is None or not self.run_on_commit:
+            upstream(self)
+            return
+        if state.gate is not None and not self.in_atomic_block:
+            outermost = state.gate.blocks[0] if state.gate.blocks else None
+            _end(self)
+            if outermost is not None and is_inside(outermost):
+                innermost.set(outermost.parent)
+        leases.end_lease(self)
+        with unshielded():
+            upstream(self)
+
+    return run_and_clear_commit_hooks
 
 
 def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
@@ -246,4 +479,4 @@ async def aon_commit(
     awaited. With `robust`, an exception of `func` is logged and the other callbacks still run.
     (Django documentation, "Performing actions after commit".)
     """
-    await run(get_connection(using or DEFAULT_DB_ALIAS).on_commit, func, robust)
+    await run(chains.current_connection(using or DEFAULT_DB_ALIAS).on_commit, func, robust)

@@ -17,6 +17,17 @@ def at_once(method: Callable[..., Any], *args: Any) -> Any:
     return method(*args)
 
 
+class InTurn:
+    """Calls of the driver that are made by `turn(method, *args)`."""
+
+    def __init__(self, turn: Callable[..., Any]) -> None:
+        self.call = turn
+
+    def soon(self, func: Callable[[], object]) -> None:
+        """Call it: a cursor that has read all its rows keeps nobody waiting."""
+        func()
+
+
 class WholeCursor(HopCursor):
     """Each call of the driver's cursor is made by `turn(method, *args)`.
 
@@ -26,10 +37,7 @@ class WholeCursor(HopCursor):
     __slots__ = ()
 
     def __init__(self, cursor: Any, turn: Callable[..., Any] = at_once) -> None:
-        super().__init__(cursor, turn)
-
-    def _call(self, method: Callable[..., Any], *args: Any) -> Any:
-        return self._hop(method, *args)
+        super().__init__(cursor, InTurn(turn))
 
     def _execute(self, method: str, *args: Any) -> list[Any]:
         rows = super()._execute(method, *args)

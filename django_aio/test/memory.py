@@ -18,7 +18,7 @@ from typing import Any
 import aiosqlite
 
 from django_aio.bridge import run
-from django_aio.db import pool
+from django_aio.db import leases, pool
 from django_aio.db.backends.memory import MemoryPool
 from django_aio.db.backends.sqlite3 import open_worker
 from django_aio.db.gates import Gate
@@ -28,12 +28,27 @@ from django_aio.test.cursors import WholeCursor
 TURN_SECONDS = 10.0
 
 
+class ServersTurn:
+    """The turn of the server, which one of its chains has at a time."""
+
+    def __init__(self, turns: Gate) -> None:
+        self._turns = turns
+
+    async def take(self) -> None:
+        """Wait for the turn. Each chain has one of its own."""
+        await run(self._turns.acquire, object(), None)
+
+    def release(self) -> None:
+        """Let the test, or the next chain, have it. Called by the chain that has it."""
+        self._turns.release(self._turns.holder)
+
+
 class SharedMemory(MemoryPool):
     """The server's way to the test's connection. Touched by the server's loop."""
 
     def __init__(self, worker: aiosqlite.Connection, turns: Gate, *, starts: bool) -> None:
-        super().__init__(turns)
-        self._turns = turns
+        self._turns = ServersTurn(turns)
+        super().__init__(self._turns)
         self._worker = worker
         self._starts = starts  # whether the worker's thread ends with this loop
 
@@ -41,7 +56,7 @@ class SharedMemory(MemoryPool):
         """Wait for the connection, as long as SQLite waits for a lock."""
         try:
             async with asyncio.timeout(TURN_SECONDS):
-                await run(self._turns.acquire, object(), None)
+                await self._turns.take()
         except TimeoutError:
             raise sqlite3.OperationalError(
                 f"database is locked: for {TURN_SECONDS:g} s the test, or another request, has had "
@@ -69,11 +84,12 @@ class Memory:
         self._wrapper = wrapper
         self._turns = Gate()
         # Where the test is a task it keeps its lease for as long as it shares it.
-        self._leased = wrapper.aio.shared
-        if self._leased:
-            wrapper.aio.leased = True
-            wrapper.aio.holds += 1
+        self._lease = leases.begin_lease(wrapper) if wrapper.aio.shared else None
+        if self._lease is not None:
+            self._lease.holds += 1
         wrapper.ensure_connection()
+        if self._lease is not None:
+            self._lease.connection = wrapper.connection
         self._physical = wrapper.connection
         for name in ("_commit", "_rollback", "_set_autocommit"):
             setattr(wrapper, name, functools.partial(self._in_turn, getattr(wrapper, name)))
@@ -86,7 +102,7 @@ class Memory:
             return method(*args)
         finally:
             if not self._physical.in_transaction:
-                self._turns.release()
+                self._turns.release(self)
 
     def _cursor(self, create_cursor: Callable[..., Any], name: str | None = None) -> WholeCursor:
         return WholeCursor(create_cursor(name), self._in_turn)
@@ -106,6 +122,5 @@ class Memory:
         """When the server has ended."""
         for name in ("_commit", "_rollback", "_set_autocommit", "create_cursor"):
             vars(self._wrapper).pop(name, None)
-        if self._leased:
-            self._wrapper.aio.holds -= 1
-            pool.release_lease(self._wrapper)
+        if self._lease is not None:
+            self._lease.end_hold()

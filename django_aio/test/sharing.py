@@ -22,6 +22,7 @@ from typing import Any
 
 from django_aio.db import chains
 from django_aio.db.gates import Block, Gate, innermost
+from django_aio.db.guests import Guest
 from django_aio.test.cursors import WholeCursor
 
 
@@ -119,7 +120,7 @@ class Sharing:
             if self._in_memory or any(each.in_atomic_block for each in chain.wrappers.values()):
                 self._chain = chain
                 self._stack.enter_context(chain.lent())
-                self._stack.enter_context(chains._guest(chain))
+                self._stack.enter_context(Guest(chain).acting())
                 self._stack.enter_context(chain.opened())
         if self._in_memory:
             from django_aio.test.memory import Memory  # imports aiosqlite

@@ -10,6 +10,7 @@ Called from any thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine
@@ -55,7 +56,9 @@ async def to_its_end(
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
-        await asyncio.wait([doing])
+        while not doing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([doing])
         # Looked at, so that asyncio does not report an exception that nobody asks for.
         if not doing.cancelled() and doing.exception() is None and unused is not None:
             unused(doing.result())

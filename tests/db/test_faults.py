@@ -8,6 +8,7 @@ import sys
 
 import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from conftest import postgresql_only
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
@@ -56,6 +57,31 @@ async def join():
         group.create_task(iterate())
 
 
+async def generate():
+    async with transaction.atomic():
+        await Author.objects.acreate(name="generator")
+        yield
+        yield
+
+
+async def leave_generator():
+    async for _ in generate():
+        break
+    await Author.objects.acreate(name="after")
+
+
+async def leave_iterator():
+    async for _ in Author.objects.order_by("pk").aiterator(chunk_size=2):
+        break
+    await Author.objects.aexists()
+
+
+async def guest():
+    async with transaction.atomic():
+        await sync_to_async(Author.objects.create, thread_sensitive=False)(name="guest")
+        await Author.objects.aexists()
+
+
 OPERATIONS = {
     "acreate": book,
     "async for": iterate,
@@ -69,6 +95,9 @@ OPERATIONS = {
     "abulk_create": lambda: Author.objects.abulk_create([Author(name="b1"), Author(name="b2")]),
     "adelete": lambda: Author.objects.all().adelete(),
     "acount": lambda: Author.objects.acount(),
+    "left generator": leave_generator,
+    "left iterator": leave_iterator,
+    "guest": guest,
     "bridged": lambda: run(Author.objects.create, name="sync"),
 }
 
@@ -76,7 +105,7 @@ OPERATIONS = {
 async def nothing_is_left():
     """No connection is out, no transaction open, and the next statement works."""
     await asyncio.sleep(0)
-    await asyncio.gather(*pools_returning())
+    await asyncio.gather(*pool.store().tasks)
     for each in pool.store().pools.values():
         assert each.out == {}
     assert set(chains._tasks) <= {asyncio.current_task()}
@@ -93,25 +122,20 @@ async def nothing_is_left():
         await run(connection.close)
 
 
-def pools_returning():
-    if connection.vendor != "postgresql":
-        return []
-    from django_aio.db.backends import pools
-
-    return pools._returning
-
-
 async def prepare():
     await Author.objects.all().adelete()
     await Author.objects.abulk_create([Author(name=f"a{n}") for n in range(6)])
     await run(connection.close)
 
 
-async def cancel_everywhere(operation):
-    """Cancel at the first suspension, then at the second, until the operation ends before that."""
+async def cancel_everywhere(operation, again=()):
+    """Cancel at the first suspension, then at the second, until the operation ends before that.
+
+    And again as many suspensions later as `again` says.
+    """
     for n in range(1, 200):
         await prepare()
-        if not await cancelled_at(operation, n):
+        if not await cancelled_at(operation, n, again=[n + later for later in again]):
             return n
         await nothing_is_left()
     raise AssertionError("the operation never ends")
@@ -125,6 +149,22 @@ async def test_cancelled_at_every_await(name):
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_cancelled_at_every_await_with_a_pool(pooled, name):
     assert await cancel_everywhere(OPERATIONS[name]) > 1
+
+
+# Twice in a row, once more in the clean-up, and as anyio's scopes do: at every suspension.
+AGAIN = {"twice": [1], "later": [3], "always": range(1, 500)}
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_cancelled_again(name, again):
+    assert await cancel_everywhere(OPERATIONS[name], AGAIN[again]) > 1
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_cancelled_again_with_a_pool(pooled, name, again):
+    assert await cancel_everywhere(OPERATIONS[name], AGAIN[again]) > 1
 
 
 async def bridged_transaction():
@@ -162,7 +202,7 @@ async def outlive(operation):
 def _busy(monkeypatch):
     """A psycopg connection lets the loop go on wherever it may, even if it does not wait."""
     if connection.vendor == "postgresql":
-        monkeypatch.setattr("django_aio.db.backends.postgresql.MAX_BUSY_TIME", -1)
+        monkeypatch.setattr("django_aio.db.backends.postgresql.connection.MAX_BUSY_TIME", -1)
 
 
 @pytest.mark.usefixtures("_busy")
@@ -209,7 +249,7 @@ async def prepare_again():
 
 async def settle():
     await asyncio.sleep(0)
-    await asyncio.gather(*pools_returning(), return_exceptions=True)
+    await asyncio.gather(*pool.store().tasks, return_exceptions=True)
     for each in pool.store().pools.values():
         assert each.out == {}
 

@@ -12,7 +12,7 @@ from django.db.backends.postgresql import base
 from testapp.models import Author
 
 from django_aio import hold_connection, run, wait
-from django_aio.db import pool
+from django_aio.db import leases
 
 pytestmark = [pytest.mark.usefixtures("pooled"), postgresql_only]
 
@@ -131,7 +131,7 @@ async def test_a_cursor_of_ones_own_has_the_lease_and_keeps_it():
 @pytest.fixture
 def kept(pooled, monkeypatch):
     """The loop takes nothing back by itself."""
-    monkeypatch.setattr(pool, "_part", lambda wrapper, state: None)
+    monkeypatch.setattr(leases, "_part", lambda wrapper, state: None)
 
 
 @pytest.mark.usefixtures("kept")

@@ -90,7 +90,7 @@ def _watch_psycopg(waits: Waits) -> None:
     import psycopg
 
     from django_aio.bridge import in_bridge
-    from django_aio.db.backends.postgresql import CooperativeConnection
+    from django_aio.db.backends.postgresql.connection import CooperativeConnection
 
     cooperative = CooperativeConnection.wait
 
@@ -110,16 +110,16 @@ def _watch_psycopg(waits: Waits) -> None:
 def _watch_sqlite(waits: Waits) -> None:
     from django.db.backends.sqlite3.base import SQLiteCursorWrapper
 
-    from django_aio.db.backends.threaded import HopCursor
+    from django_aio.db.backends.sqlite3 import SQLiteCalls
 
     for name in ("execute", "executemany", "fetchone", "fetchmany", "fetchall"):
         method = getattr(SQLiteCursorWrapper, name)
         setattr(SQLiteCursorWrapper, name, _judged(waits, f"sqlite3's {name}()", method))
 
-    hop = HopCursor._call
+    hop = SQLiteCalls.call
 
     def counting(self: Any, *args: Any) -> Any:
         waits.cooperative += 1
         return hop(self, *args)
 
-    HopCursor._call = counting  # type: ignore[method-assign]
+    SQLiteCalls.call = counting  # type: ignore[method-assign]

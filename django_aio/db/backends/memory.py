@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import aiosqlite
 
-from django_aio.db.backends.sqlite3 import open_worker
+from django_aio.db.backends.sqlite3 import close_soon, open_worker
 from django_aio.db.pool import watched_store
 
 
@@ -59,6 +59,12 @@ class MemoryPool:
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.close()
+
+    def abandon(self) -> None:
+        """Close the connection when its loop is gone. Any thread."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            close_soon(None, worker, worker._connection)
 
 
 def memory_pool(wrapper: Any) -> MemoryPool:

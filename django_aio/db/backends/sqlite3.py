@@ -4,13 +4,20 @@ SQLite has no non-blocking interface. Inside the bridge Django's backend opens i
 aiosqlite thread and keeps using the real `sqlite3.Connection`; what reads or writes the file is
 sent to that thread. Waiting for another process's lock (the `timeout` option) happens there too, so
 the loop goes on. A cancelled task interrupts its statement.
+
+Guests use the connection in their own threads. Whoever is inside SQLite with it holds its lock, and
+it is closed under that lock, after an interruption: to close it under a running statement would
+crash the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,9 +26,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.db.backends.threaded import HopCursor, KeepsNothing
+from django_aio.db.backends.driver import SimpleDriver
+from django_aio.db.backends.threaded import HopCursor
 from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
-from django_aio.db.state import State
+from django_aio.db.shield import put_off, to_its_end, until_done
+from django_aio.db.state import State, on_loop
 
 # How long a cancelled task waits for its interrupted statement, in seconds.
 INTERRUPT_TIMEOUT = 5.0
@@ -33,7 +42,20 @@ if not hasattr(aiosqlite.Connection, "_execute"):
     )
 
 
-class SQLiteDriver(KeepsNothing):
+class LockedConnection(sqlite3.Connection):
+    """A `sqlite3.Connection` that knows who is inside it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.inside = threading.Lock()
+
+
+def _inside(connection: Any) -> Any:
+    """The lock of a connection. One of a project's own `factory` has none."""
+    return getattr(connection, "inside", None) or contextlib.nullcontext()
+
+
+class SQLiteDriver(SimpleDriver):
     """How a chain judges and drops a SQLite connection."""
 
     def adopt(self, wrapper: Any) -> None:
@@ -45,23 +67,62 @@ class SQLiteDriver(KeepsNothing):
         """Whether no transaction is open. sqlite3 knows without touching the file."""
         return not wrapper.connection.in_transaction
 
+    def is_intact(self, wrapper: Any) -> bool:
+        """Whether the transaction is open: a write that was interrupted has rolled it back."""
+        return wrapper.connection is not None and wrapper.connection.in_transaction
+
     def drop(self, wrapper: Any) -> None:
         """Have the thread close the connection and end; SQLite rolls back what is open."""
-        worker, connection = wrapper.aio.worker, wrapper.connection
-        wrapper.connection = wrapper.aio.worker = None
-        if wrapper.aio.shared:
-            returning = wrapper.aio.loop.create_task(wrapper.aio.pool.give_back())
-            _returning.add(returning)
-            returning.add_done_callback(_returning.discard)
-            return
-        if worker is not None:
-            _stop(worker)
-        elif connection is not None:
-            connection.close()  # opened by a guest thread, never used on the loop
+        state = wrapper.aio
+        worker, connection = state.worker, wrapper.connection
+        wrapper.connection = state.worker = None
+        if state.shared:
+            on_loop(state.loop, _give_back, state.pool, otherwise=_nothing)
+        else:
+            close_soon(state.loop, worker, connection)
+
+    sever = drop
+
+    def interrupt(self, wrapper: Any) -> None:
+        """Interrupt the statement that runs now."""
+        if wrapper.connection is not None:
+            _interrupt(wrapper.connection)
 
 
-# Tasks need a reference until they are done.
-_returning: set[asyncio.Task[None]] = set()
+def _give_back(pool: Any) -> None:
+    store().start(pool.give_back())
+
+
+def _nothing() -> None:
+    """The one connection of an in-memory database has closed with its loop."""
+
+
+def _interrupt(connection: Any) -> None:
+    with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
+        connection.interrupt()
+
+
+def _close_inside(connection: Any) -> None:
+    """Close a connection when nobody is inside it any more. Blocks."""
+    with _inside(connection):
+        connection.close()
+
+
+def close_soon(loop: Any, worker: aiosqlite.Connection | None, connection: Any) -> None:
+    """Interrupt what the connection does, wait for that in a thread, and close it there."""
+    if connection is not None:
+        _interrupt(connection)
+    if worker is None:
+        if connection is not None:
+            threading.Thread(target=_close_inside, args=(connection,), daemon=True).start()
+        return
+    if connection is not None:
+        worker._tx.put_nowait((None, functools.partial(_close_inside, connection)))
+    if loop is not None and asyncio._get_running_loop() is loop:
+        _stop(worker)
+    else:
+        # stop() asks for the loop of its thread, so it gets a thread without.
+        threading.Thread(target=worker.stop, daemon=True).start()
 
 
 def _stop(worker: aiosqlite.Connection) -> None:
@@ -70,6 +131,63 @@ def _stop(worker: aiosqlite.Connection) -> None:
     if ended is not None:
         store().ending.add(ended)
         ended.add_done_callback(store().ending.discard)
+
+
+class SQLiteCalls:
+    """The calls of one physical connection: in its thread inside the bridge, elsewhere directly.
+
+    Belongs to that connection, whatever the chain has by now (R7). Used by one chain, one call at a
+    time; `soon()` by any thread.
+    """
+
+    def __init__(self, wrapper: Any, worker: aiosqlite.Connection) -> None:
+        self._wrapper = wrapper
+        self._worker = worker
+        self._connection = wrapper.connection
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call `func` and wait for what it returns."""
+        if in_bridge():
+            return wait(_call(self._wrapper, self._worker, func, *args))
+        with _inside(self._connection):
+            return func(*args)
+
+    def soon(self, func: Callable[[], object]) -> None:
+        """Call `func` now if nobody is inside the connection, else in its thread."""
+        inside = getattr(self._connection, "inside", None)
+        if inside is not None and inside.acquire(blocking=False):
+            try:
+                with contextlib.suppress(sqlite3.Error):
+                    func()
+            finally:
+                inside.release()
+        else:
+            self._worker._tx.put_nowait((None, functools.partial(_locked, self._connection, func)))
+
+
+class GuestCalls:
+    """The calls of a connection that only threads have used so far."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call `func` in this thread."""
+        with _inside(self._connection):
+            return func(*args)
+
+    def soon(self, func: Callable[[], object]) -> None:
+        """Call `func` in a thread that may wait for whoever is inside."""
+        if asyncio._get_running_loop() is None:
+            _locked(self._connection, func)
+        else:
+            work = functools.partial(_locked, self._connection, func)
+            threading.Thread(target=work, daemon=True).start()
+
+
+def _locked(connection: Any, func: Callable[..., Any], *args: Any) -> Any:
+    with _inside(connection):
+        return func(*args)
 
 
 def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
@@ -100,6 +218,8 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def get_new_connection(self: Any, conn_params: dict[str, Any]) -> Any:
+        if in_bridge() or self.aio is not None:
+            conn_params.setdefault("factory", LockedConnection)
         if in_bridge() and (self.aio is None or self.aio.chain is None):
             # No chain's: a copy, or of another handler. Whoever made it closes it.
             self.aio = State(None, SQLiteDriver(), asyncio.get_running_loop())
@@ -161,44 +281,60 @@ def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def create_cursor(self: Any, name: str | None = None) -> Any:
         cursor = upstream(self, name)
         worker = worker_of(self)
-        return cursor if worker is None else HopCursor(cursor, functools.partial(_hop, self))
+        if worker is not None:
+            return HopCursor(cursor, SQLiteCalls(self, worker))
+        if self.aio is not None and self.aio.loop is not None:
+            return HopCursor(cursor, GuestCalls(self.connection))
+        return cursor
 
     return create_cursor
 
 
-def _hop(wrapper: Any, func: Callable[..., Any], *args: Any) -> Any:
-    return wait(_call(wrapper, func, *args))
-
-
-async def _call(wrapper: Any, func: Callable[..., Any], *args: Any) -> Any:
+async def _call(
+    wrapper: Any, worker: aiosqlite.Connection, func: Callable[..., Any], *args: Any
+) -> Any:
     """Call `func` in the thread. Cancelled meanwhile, interrupt the statement and wait for its end.
 
-    aiosqlite's own methods would each take a hop and read one row at a time; `_execute()` is how
-    they send a function to the thread.
+    aiosqlite's own methods would each take a hop and read one row at a time; its queue is how they
+    send a function to the thread.
     """
-    worker = wrapper.aio.worker
+    connection = worker._conn
+    calling = asyncio.get_running_loop().create_future()
+    worker._tx.put_nowait((calling, functools.partial(_locked, connection, func, *args)))
     try:
-        return await worker._execute(func, *args)
-    except asyncio.CancelledError:
-        worker._conn.interrupt()
-        try:
-            # The thread takes one call after another: when it comes to this one the other is over.
-            async with asyncio.timeout(INTERRUPT_TIMEOUT):
-                await worker._execute(lambda: None)
-        except (asyncio.CancelledError, TimeoutError):
-            # Not provably idle: the thread closes it as soon as it is free. An interruption does
-            # not end the wait for another process's lock.
-            _lose(wrapper)
+        return await asyncio.shield(calling)
+    except asyncio.CancelledError as error:
+        if calling.cancelled():
+            raise
+        shield = put_off(error)
+        if shield is None:
+            _interrupt(connection)
+        # An interruption does not end the wait for another process's lock. And a connection that
+        # is not provably idle is closed, as soon as its thread is free.
+        deadline = shield.deadline if shield is not None else time.monotonic() + INTERRUPT_TIMEOUT
+        if not await until_done(calling, deadline) or calling.cancelled():
+            calling.add_done_callback(_look_at)
+            _lose(wrapper, worker)
+        elif shield is not None:
+            return calling.result()
+        else:
+            _look_at(calling)
         raise
 
 
-def _lose(wrapper: Any) -> None:
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Look at an exception that nobody asks for, so that asyncio does not report it."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _lose(wrapper: Any, worker: aiosqlite.Connection) -> None:
     """Go on without a connection whose thread is busy; it is closed when the thread is free."""
-    worker, wrapper.aio.worker, wrapper.connection = wrapper.aio.worker, None, None
+    if wrapper.aio is None or wrapper.aio.worker is not worker:
+        return  # it has another one by now
     if wrapper.in_atomic_block:
         wrapper.closed_in_transaction = wrapper.needs_rollback = True
-    if worker is not None:
-        _stop(worker)
+    wrapper.aio.driver.drop(wrapper)
 
 
 def transactional(name: str) -> Callable[..., Any]:
@@ -210,7 +346,7 @@ def transactional(name: str) -> Callable[..., Any]:
         worker = worker_of(self)
         if worker is None:
             return inherited(self)
-        return _hop(self, inherited, self)
+        return SQLiteCalls(self, worker).call(inherited, self)
 
     method.__doc__ = f"`DatabaseWrapper.{name}`: in the thread."
     return method
@@ -229,7 +365,7 @@ def set_autocommit(upstream: Callable[..., Any]) -> Callable[..., Any]:
         if worker is None or not self.connection.in_transaction:
             upstream(self, autocommit)
         else:
-            _hop(self, upstream, self, autocommit)
+            SQLiteCalls(self, worker).call(upstream, self, autocommit)
 
     return _set_autocommit
 
@@ -243,16 +379,21 @@ def _close(self: Any) -> None:
     if state is None or state.worker is None:
         _inherited_close(self)
         return
-    worker, state.worker = state.worker, None
+    worker, connection = state.worker, self.connection
     if state.shared:
-        self.connection = None
+        self.connection = state.worker = None
         state.settle(state.pool.give_back())
     elif in_bridge():
+        state.worker = None
         with self.wrap_database_errors:
-            wait(worker.close())
+            wait(_close_in_thread(worker, connection))
     else:
-        # A guest thread closes it. stop() asks for the loop of its thread, so it gets one without.
-        stopping = threading.Thread(target=worker.stop)
-        stopping.start()
-        stopping.join(CLOSE_TIMEOUT)
+        state.worker = None
+        close_soon(state.loop, worker, connection)
         worker._thread.join(CLOSE_TIMEOUT)
+
+
+async def _close_in_thread(worker: aiosqlite.Connection, connection: Any) -> None:
+    if connection is not None:
+        worker._tx.put_nowait((None, functools.partial(_close_inside, connection)))
+    await to_its_end(worker.close(), CLOSE_TIMEOUT)

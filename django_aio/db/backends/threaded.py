@@ -11,13 +11,17 @@ one call at a time, so the driver never sees two threads at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import in_bridge, wait
+from django_aio.db.backends.driver import Driver, SimpleDriver
 from django_aio.utils.asyncio import to_its_end
 
 # Django fetches by 100 rows (GET_ITERATOR_CHUNK_SIZE): a query of one page costs one hop.
@@ -36,47 +40,8 @@ BLOCKING = (
     "_close",
 )
 
-Hop = Callable[..., Any]
 
-
-class Driver(Protocol):
-    """What a chain must know of a driver. Only `lease()` may wait."""
-
-    def adopt(self, wrapper: Any) -> None:
-        """A logical connection becomes part of a chain."""
-
-    def is_idle(self, wrapper: BaseDatabaseWrapper) -> bool:
-        """Whether the physical connection is provably outside any transaction."""
-
-    def drop(self, wrapper: BaseDatabaseWrapper) -> None:
-        """Let go of the physical connection: return it to its pool, or close it."""
-
-    def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
-        """A physical connection for a lease that needs no connecting, or None."""
-
-    def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
-        """Whether a lease that ends may be taken up again by the task's next statement."""
-
-    def part(self, wrapper: BaseDatabaseWrapper) -> None:
-        """Let go of the connection that was kept so (`State.kept`)."""
-
-
-class KeepsNothing:
-    """A driver whose leases end when they end."""
-
-    def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
-        """Every lease begins with connecting."""
-        return None
-
-    def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
-        """Never."""
-        return False
-
-    def part(self, wrapper: BaseDatabaseWrapper) -> None:
-        """There is nothing to let go of."""
-
-
-class ThreadedDriver(KeepsNothing):
+class ThreadedDriver(SimpleDriver):
     """The driver of an engine that nobody has made cooperative."""
 
     def adopt(self, wrapper: Any) -> None:
@@ -91,7 +56,12 @@ class ThreadedDriver(KeepsNothing):
     def drop(self, wrapper: Any) -> None:
         """Close it in a thread. The server rolls an open transaction back."""
         connection, wrapper.connection = wrapper.connection, None
-        wrapper.aio.loop.run_in_executor(None, connection.close)
+        threading.Thread(target=connection.close, daemon=True).start()
+
+    sever = drop
+
+    def interrupt(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Such a driver cannot be interrupted."""
 
 
 def driver_of(engine: type[BaseDatabaseWrapper]) -> Driver:
@@ -123,36 +93,61 @@ def _find_driver(engine: type[BaseDatabaseWrapper]) -> Driver:
             if not is_psycopg3:
                 break
             apply_backend(cls.__module__)
-            from django_aio.db.backends.postgresql import PostgreSQLDriver
+            from django_aio.db.backends.postgresql.driver import PostgreSQLDriver
 
             return PostgreSQLDriver()
     return ThreadedDriver()
 
 
-def hop(func: Callable[..., Any], *args: Any) -> Any:
-    """Call `func` in a thread of the loop's default executor, from inside the bridge."""
-    # The driver cannot be interrupted, and nobody else may use its connection meanwhile.
-    return wait(to_its_end(asyncio.to_thread(func, *args)))
+class Calls(Protocol):
+    """How the calls of one driver's connection are made."""
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call `func` where it may block, and wait for what it returns."""
+
+    def soon(self, func: Callable[[], object]) -> None:
+        """Call `func` without waiting, before or after what is called next."""
 
 
-def hopping(method: Callable[..., Any], hop: Hop = hop) -> Callable[..., Any]:
-    """Return `method` so that inside the bridge it runs in the thread."""
+class ThreadCalls:
+    """Calls in a thread of the loop's default executor inside the bridge, elsewhere where they are.
 
-    @functools.wraps(method)
-    def call(*args: Any) -> Any:
-        return hop(method, *args) if in_bridge() else method(*args)
+    Used by one chain, one call at a time; `soon()` by any thread.
+    """
 
-    return call
+    def __init__(self) -> None:
+        self._left: deque[Callable[[], object]] = deque()
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call `func`, after what was left to do."""
+        if not in_bridge():
+            return self._call(func, *args)
+        # The driver cannot be interrupted, and nobody else may use its connection meanwhile.
+        return wait(to_its_end(asyncio.to_thread(self._call, func, *args)))
+
+    def _call(self, func: Callable[..., Any], *args: Any) -> Any:
+        while self._left:
+            with contextlib.suppress(Exception):
+                self._left.popleft()()
+        return func(*args)
+
+    def soon(self, func: Callable[[], object]) -> None:
+        """Leave it to the next call, where this thread runs a loop that may not wait."""
+        if asyncio._get_running_loop() is None:
+            func()
+        else:
+            self._left.append(func)
 
 
 def _send_to_threads(wrapper: Any) -> None:
     """Send the blocking calls of this one wrapper to a thread."""
+    calls = ThreadCalls()
     for name in BLOCKING:
-        setattr(wrapper, name, hopping(getattr(wrapper, name)))
+        setattr(wrapper, name, functools.partial(calls.call, getattr(wrapper, name)))
     create_cursor = wrapper.create_cursor
 
     def cooperative_cursor(name: str | None = None) -> Any:
-        return HopCursor(create_cursor(name), hop) if in_bridge() else create_cursor(name)
+        return HopCursor(create_cursor(name), calls) if in_bridge() else create_cursor(name)
 
     wrapper.create_cursor = cooperative_cursor
 
@@ -164,11 +159,11 @@ class HopCursor:
     other attribute is the driver's. Used by one chain, one call at a time.
     """
 
-    __slots__ = ("_cursor", "_exhausted", "_hop", "_rows", "_size")
+    __slots__ = ("_calls", "_cursor", "_exhausted", "_rows", "_size")
 
-    def __init__(self, cursor: Any, hop: Hop) -> None:
+    def __init__(self, cursor: Any, calls: Calls) -> None:
         self._cursor = cursor
-        self._hop = hop
+        self._calls = calls
         self._forget_rows()
 
     def _forget_rows(self) -> None:
@@ -191,37 +186,34 @@ class HopCursor:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _call(self, method: Callable[..., Any], *args: Any) -> Any:
-        return self._hop(method, *args) if in_bridge() else method(*args)
-
     def execute(self, *args: Any) -> HopCursor:
         """Run one statement and read its first rows, in one hop."""
         self._forget_rows()
-        self._take(self._call(self._execute, "execute", *args))
+        self._take(self._calls.call(self._execute, "execute", *args))
         return self
 
     def executemany(self, *args: Any) -> HopCursor:
         """Run one statement for each of several rows of parameters."""
         self._forget_rows()
-        self._take(self._call(self._execute, "executemany", *args))
+        self._take(self._calls.call(self._execute, "executemany", *args))
         return self
 
     def callproc(self, *args: Any) -> Any:
         """Call a stored procedure."""
         self._forget_rows()
-        return self._call(self._cursor.callproc, *args)
+        return self._calls.call(self._cursor.callproc, *args)
 
     def nextset(self) -> Any:
         """Go to the next result of the statement, where the driver has several."""
         self._forget_rows()
-        return self._call(self._cursor.nextset)
+        return self._calls.call(self._cursor.nextset)
 
     def close(self) -> None:
-        """Close the driver's cursor. Hops only if there are rows that were never read."""
+        """Close the driver's cursor. Never waits: it may be the end of an iterator left early."""
         if self._exhausted or self._cursor.description is None:
             self._cursor.close()
         else:
-            self._call(self._cursor.close)
+            self._calls.soon(self._cursor.close)
 
     def _execute(self, method: str, *args: Any) -> list[Any]:
         """In the thread: run the statement and read ahead."""
@@ -233,7 +225,7 @@ class HopCursor:
     def _read(self) -> None:
         """Read the next batch."""
         self._size = min(self._size * 2, MOST_ROWS)
-        self._take(list(self._call(self._cursor.fetchmany, self._size)))
+        self._take(list(self._calls.call(self._cursor.fetchmany, self._size)))
 
     def _take(self, rows: list[Any]) -> None:
         # A statement without rows is left to the driver to complain about when it is read.
@@ -267,7 +259,7 @@ class HopCursor:
         rows = self._rows[::-1]
         self._rows = []
         if not self._exhausted:
-            rows += self._call(self._cursor.fetchall)
+            rows += self._calls.call(self._cursor.fetchall)
             self._exhausted = True
         return rows
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_aio.bridge import in_bridge, run
-from django_aio.db.pool import open_cursor
+from django_aio.db.leases import forget_lost, open_cursor
 
 MESSAGE = (
     "You cannot call this from an async context - use a thread or sync_to_async. In a coroutine "
@@ -33,7 +33,10 @@ def cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def cursor(self: Any) -> Any:
         if asyncio._get_running_loop() is not None and not in_bridge():
             return CursorOpener(functools.partial(_open, self, upstream))
-        if self.aio is None or not self.aio.pooled:
+        if self.aio is None:
+            return upstream(self)
+        forget_lost(self)
+        if not self.aio.pooled:
             return upstream(self)
         return open_cursor(self, upstream, sys._getframe(1).f_globals["__name__"])
 
@@ -42,6 +45,8 @@ def cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 def _open(wrapper: Any, upstream: Callable[..., Any]) -> Any:
     """Open the cursor of `async with`: user code, which may leave anything in the session."""
+    if wrapper.aio is not None:
+        forget_lost(wrapper)
     pooled = wrapper.aio is not None and wrapper.aio.pooled
     return open_cursor(wrapper, upstream, "") if pooled else upstream(wrapper)
 

@@ -21,7 +21,7 @@ async def _stream(start: Callable[[], Iterable[Any]], size: int) -> AsyncGenerat
     """Yield what `start()` iterates over, `size` items for each crossing of the bridge.
 
     Django closes the cursor of an iteration that was broken off when its generators are garbage.
-    They become garbage inside the bridge, where closing may wait: `held` has the only reference.
+    `held` has the only reference, and no cursor's end waits.
     """
     held = [iter(await run(start))]
     try:
@@ -31,7 +31,7 @@ async def _stream(start: Callable[[], Iterable[Any]], size: int) -> AsyncGenerat
             if len(chunk) < size:
                 break
     finally:
-        await run(held.clear)
+        held.clear()
 
 
 def _take(held: list[Iterator[Any]], size: int) -> list[Any]:

@@ -13,7 +13,7 @@ from testapp.models import Author
 
 from django_aio import hold_connection, run, wait
 from django_aio.db import pool
-from django_aio.db.backends import pools
+from django_aio.db.backends.postgresql import pool as pools
 
 pytestmark = [pytest.mark.usefixtures("pooled"), postgresql_only]
 

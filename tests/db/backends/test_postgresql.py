@@ -10,8 +10,9 @@ from django.db import DataError, OperationalError, connection
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db.backends import postgresql
-from django_aio.db.backends.postgresql import ConnectionLock, CooperativeConnection
+from django_aio.db.backends.postgresql import connection as postgresql
+from django_aio.db.backends.postgresql.connection import CooperativeConnection
+from django_aio.db.backends.postgresql.lock import ConnectionLock
 
 pytestmark = [pytest.mark.usefixtures("db"), postgresql_only]
 

@@ -26,16 +26,16 @@ async def execute(sql):
 @pytest.fixture
 def hops(monkeypatch):
     """Counts the functions that aiosqlite sends to its thread."""
-    import aiosqlite
+    from django_aio.db.backends.sqlite3 import SQLiteCalls
 
     counted = []
-    execute = aiosqlite.Connection._execute
+    call = SQLiteCalls.call
 
-    async def counting(self, fn, *args, **kwargs):
-        counted.append(fn)
-        return await execute(self, fn, *args, **kwargs)
+    def counting(self, func, *args):
+        counted.append(func)
+        return call(self, func, *args)
 
-    monkeypatch.setattr(aiosqlite.Connection, "_execute", counting)
+    monkeypatch.setattr(SQLiteCalls, "call", counting)
     return counted
 
 

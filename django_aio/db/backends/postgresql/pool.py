@@ -8,6 +8,7 @@ those of Django's own pool. (Django documentation, "Connection pool"; psycopg_po
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -21,9 +22,10 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from django_aio.bridge import run
-from django_aio.db.backends.postgresql import IDLE, CooperativeConnection
+from django_aio.db.backends.postgresql.connection import IDLE, CooperativeConnection, Twin
 from django_aio.db.pool import store, watched_store
-from django_aio.db.state import actor, settle_on
+from django_aio.db.shield import LIMIT
+from django_aio.db.state import actor, on_loop, settle_on
 
 # How long a connection goes from lease to lease before its pool sees it again, in seconds.
 MAX_AT_HAND = 1.0
@@ -41,7 +43,7 @@ class _NotCancelled(logging.Filter):
 logging.getLogger("psycopg.pool").addFilter(_NotCancelled())
 
 
-class LoopPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
+class LoopPool(AsyncConnectionPool[Twin]):
     """A pool that ends with its loop, even if the loop cancels the pool's tasks first.
 
     `asyncio.run()` cancels every task and waits for them. A worker of psycopg_pool that is just
@@ -50,8 +52,8 @@ class LoopPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(open=False, **options)
-        self.twins: weakref.WeakSet[psycopg.AsyncConnection[Any]] = weakref.WeakSet()
+        super().__init__(open=False, connection_class=Twin, **options)
+        self.twins: weakref.WeakSet[Twin] = weakref.WeakSet()
 
     @classmethod
     async def worker(cls, q: Any) -> None:
@@ -69,7 +71,7 @@ class LoopPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
                 raise
             # The pool's tasks were cancelled, not this one: the loop is ending.
             for twin in idle:
-                twin.pgconn.finish()
+                CooperativeConnection.over(twin).shut()
 
 
 class _UntilCancelled:
@@ -82,7 +84,13 @@ class _UntilCancelled:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
-        return await self._queue.get()
+        try:
+            return await self._queue.get()
+        except RuntimeError:
+            if asyncio._get_running_loop() is not None:
+                raise
+            # The coroutine is garbage of a closed loop, on which the queue cannot cancel its wait.
+            raise GeneratorExit from None
 
 
 class BridgePool:
@@ -114,7 +122,9 @@ class BridgePool:
         self._at_hand: deque[CooperativeConnection] = deque()
         self._tidying: asyncio.TimerHandle | None = None
         self._waiters: deque[asyncio.Future[CooperativeConnection]] = deque()
-        self._fetching: asyncio.Task[None] | None = None
+        # Whether a task waits in the pool. An eager one may have ended before it is assigned.
+        self._fetching = False
+        self._fetcher: asyncio.Task[None] | None = None
         self._asking = 0  # who waits in the pool itself
 
     @property
@@ -147,16 +157,19 @@ class BridgePool:
 
     def take(self) -> CooperativeConnection | None:
         """Lease one that is at hand, or return None. Called on the loop; never waits."""
-        if not self._at_hand:
-            return None
-        face = self._at_hand.pop()
-        self.out[face] = (actor(), time.monotonic())
-        return face
+        while self._at_hand:
+            face = self._at_hand.pop()
+            if not face.is_lost:
+                self.out[face] = (actor(), time.monotonic())
+                return face
+            self._put_soon(face.twin)
+        return None
 
     async def _lease(self) -> CooperativeConnection:
         """One that is at hand, or comes back, or the pool has. Runs on the loop."""
-        if self._at_hand:
-            return self._at_hand.pop()
+        near = self.take()
+        if near is not None:
+            return near
         if not self.looks:
             return await self._turn()
         self._asking += 1
@@ -180,8 +193,9 @@ class BridgePool:
             )
         waiter: asyncio.Future[CooperativeConnection] = self.loop.create_future()
         waiters.append(waiter)
-        if self._fetching is None:
-            self._fetching = self.loop.create_task(self._fetch())
+        if not self._fetching:
+            self._fetching = True
+            self._fetcher = self.loop.create_task(self._fetch())
         expiry = self.loop.call_later(pool.timeout, _expire, waiter, pool.timeout)
         try:
             return await waiter
@@ -212,7 +226,7 @@ class BridgePool:
                 if not waiter.done():
                     waiter.set_exception(error)
         finally:
-            self._fetching = None
+            self._fetching = False
 
     def _hand_over(self, face: CooperativeConnection) -> bool:
         """Give a connection to who has waited longest. Returns whether somebody has."""
@@ -234,15 +248,8 @@ class BridgePool:
         )
 
     def putconn(self, face: CooperativeConnection) -> None:
-        """Return a connection. The pool closes one that is not idle."""
-        face._pool = None
-        self.out.pop(face, None)
-        try:
-            self._settle(self.pool.putconn(face.twin))
-        except asyncio.CancelledError:
-            if getattr(face.twin, "_pool", None) is self.pool:  # it has not gone back
-                self._put_soon(face.twin)
-            raise
+        """Return a connection without waiting. The pool closes one that is not idle."""
+        on_loop(self.loop, self.putconn_soon, face, otherwise=face.shut)
 
     def putconn_soon(self, face: CooperativeConnection) -> None:
         """Return a connection from where nothing can be awaited, such as a task's end.
@@ -251,7 +258,18 @@ class BridgePool:
         """
         self.out.pop(face, None)
         face._pool = None
-        self._put_soon(face.twin)
+        if face.must_close():
+            closing = store().start(self._close_forgotten(face))
+            closing.add_done_callback(functools.partial(_returned, face.twin))
+        else:
+            self._put_soon(face.twin)
+
+    async def _close_forgotten(self, face: CooperativeConnection) -> None:
+        """Close what is open on the server; one that does not answer is closed itself."""
+        with contextlib.suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(LIMIT):
+                await run(face.close_forgotten)
+        await self.pool.putconn(face.twin)
 
     def keep_at_hand(self, face: CooperativeConnection) -> None:
         """Return a connection on which only the ORM has run statements. Called on the loop."""
@@ -260,6 +278,7 @@ class BridgePool:
             or self.closed
             or not face.autocommit
             or face.pgconn.transaction_status != IDLE
+            or face.must_close()
             or time.monotonic() - face.lent_at >= MAX_AT_HAND
         ):
             self.putconn_soon(face)
@@ -282,8 +301,7 @@ class BridgePool:
             self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy)
 
     def _put_soon(self, twin: Any) -> None:
-        returning = self.loop.create_task(self.pool.putconn(twin))
-        _returning.add(returning)
+        returning = store().start(self.pool.putconn(twin))
         returning.add_done_callback(functools.partial(_returned, twin))
 
     def close(self) -> None:
@@ -299,8 +317,19 @@ class BridgePool:
         if self._tidying is not None:
             self._tidying.cancel()
         while self._at_hand:
-            self._at_hand.pop().pgconn.finish()
+            self._at_hand.pop().shut()
         await self.pool.close()
+
+    def abandon(self) -> None:
+        """Close every connection when the loop is gone. Any thread."""
+        self.closed = True
+        self._at_hand.clear()
+        for task in (*self.pool._workers, self.pool._sched_runner):
+            if task is not None:
+                # Who closes a loop by hand need not hear of tasks that are not his.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+        for twin in list(self.pool.twins):
+            CooperativeConnection.over(twin).shut()
 
 
 def _expire(waiter: asyncio.Future[Any], timeout: float) -> None:
@@ -316,15 +345,10 @@ def _name(who: Any) -> str:
     return f"thread {who}"
 
 
-# Tasks need a reference until they are done.
-_returning: set[asyncio.Task[None]] = set()
-
-
-def _returned(twin: Any, task: asyncio.Task[None]) -> None:
+def _returned(twin: Twin, task: asyncio.Task[None]) -> None:
     """A return that the loop's end cancelled must not leave the connection open."""
-    _returning.discard(task)
     if task.cancelled() or task.exception() is not None:
-        twin.pgconn.finish()
+        CooperativeConnection.over(twin).shut()
 
 
 def bridge_pool(wrapper: Any) -> BridgePool:
@@ -354,7 +378,7 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
     # A copy, because the pool outlives the chain whose wrapper this is.
     configure = wrapper.copy()._configure_connection
 
-    async def configure_face(twin: psycopg.AsyncConnection[Any]) -> None:
+    async def configure_face(twin: Twin) -> None:
         pool.twins.add(twin)
         face = _face(twin)
         face.cursor_factory = cursor_factory

@@ -1,0 +1,74 @@
+"""The contract between a chain and the driver of an engine."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class Driver(Protocol):
+    """What a chain must know of a driver. Only `lease()` may wait.
+
+    What ends something may be called by any thread, and by a destructor.
+    """
+
+    def adopt(self, wrapper: Any) -> None:
+        """A logical connection becomes part of a chain."""
+
+    def is_idle(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether the physical connection is provably outside any transaction."""
+
+    def is_lost(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether the physical connection is known to be closed or broken."""
+
+    def is_intact(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether a transaction can go on in which a statement was cancelled."""
+
+    def may_stay_open(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether the next chain may have the physical connection, at the end of this one."""
+
+    def drop(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Let go of the physical connection: return it to its pool, or close it."""
+
+    def sever(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Close the physical connection whatever it is doing. Whoever waits for it is woken."""
+
+    def interrupt(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Cancel what the physical connection is doing, as far as the driver can."""
+
+    def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
+        """A physical connection for a lease that needs no connecting, or None."""
+
+    def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether a lease that ends may be taken up again by the task's next statement."""
+
+    def part(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Let go of the connection that was kept so (`State.kept`)."""
+
+
+class SimpleDriver:
+    """A driver whose leases end when they end, and which cannot tell what was lost."""
+
+    def is_lost(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Nobody knows without asking the server."""
+        return False
+
+    def is_intact(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """What cannot be interrupted has come to its end."""
+        return True
+
+    def may_stay_open(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Nothing of the driver's is left on a connection."""
+        return True
+
+    def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
+        """Every lease begins with connecting."""
+        return None
+
+    def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Never."""
+        return False
+
+    def part(self, wrapper: BaseDatabaseWrapper) -> None:
+        """There is nothing to let go of."""

@@ -1,0 +1,456 @@
+"""The connection: psycopg's, which waits on the loop inside the bridge.
+
+psycopg waits in exactly one method, `Connection.wait(generator)`. `CooperativeConnection` overrides
+it, so that Django's whole PostgreSQL backend (cursors, server-side cursors, COPY, GIS, third-party
+engines that derive from it) is cooperative inside the bridge and unchanged outside.
+
+One libpq handle has two faces: the synchronous one that Django uses, and its twin, which connects
+and cancels, and which a pool holds. Both wait by `drive()`, so that one place knows who waits on
+the socket: before a connection is closed the waiter gets an error and the loop lets go of the
+descriptor (R9).
+
+A cancelled statement is cancelled on the server too, however often its task is cancelled meanwhile;
+if that does not end it within `LIMIT` seconds the connection is closed. (psycopg 3 documentation,
+"Concurrent operations".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Self, cast
+
+import psycopg
+from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.waiting import Ready, Wait
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.db.backends.postgresql.lock import ConnectionLock
+from django_aio.db.pool import store
+from django_aio.db.shield import LIMIT, put_off, to_its_end
+
+IDLE = TransactionStatus.IDLE
+INTRANS = TransactionStatus.INTRANS
+ACTIVE = TransactionStatus.ACTIVE
+BAD = ConnStatus.BAD
+WAIT_R = Wait.R
+WAIT_W = Wait.W
+READY_R = Ready.R
+READY_W = Ready.W
+
+# How long statements that need no wait may keep the loop from other tasks, in seconds.
+MAX_BUSY_TIME = 0.005
+
+logger = logging.getLogger("django_aio.db")
+
+
+class Watch:
+    """A socket that a loop watches for one waiter. Touched by the thread of that loop."""
+
+    __slots__ = ("loop", "ready", "socket", "waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: int) -> None:
+        self.loop = loop
+        self.socket = socket
+        self.waiter: asyncio.Future[None] = loop.create_future()
+        self.ready = 0
+
+    def add(self, wanted: int) -> None:
+        """Have the loop watch the socket."""
+        if wanted & WAIT_R:
+            self.loop.add_reader(self.socket, self._is_ready, READY_R)
+        if wanted & WAIT_W:
+            self.loop.add_writer(self.socket, self._is_ready, READY_W)
+
+    def remove(self, wanted: int) -> None:
+        """Have the loop watch it no more."""
+        if wanted & WAIT_R:
+            self.loop.remove_reader(self.socket)
+        if wanted & WAIT_W:
+            self.loop.remove_writer(self.socket)
+
+    def _is_ready(self, state: int) -> None:
+        self.ready |= state
+        _resolve(self.waiter)
+
+
+class CooperativeConnection(psycopg.Connection[Any]):
+    """A psycopg connection that waits on the loop inside the bridge, and blocks outside.
+
+    Used by one chain at a time; `shut()` and `interrupt()` by any thread.
+    """
+
+    _twin: Twin | None = None
+    lent_at = 0.0  # when its pool last lent it, by time.monotonic()
+    _yielded = 0.0  # when the loop last went on during a wait of this connection
+    # Who waits on the socket: loop, descriptor and future. Written by the loop's thread.
+    _waiting: tuple[asyncio.AbstractEventLoop, int, asyncio.Future[None] | None] | None = None
+
+    def __init__(self, pgconn: Any, *args: Any) -> None:
+        super().__init__(pgconn, *args)
+        self.lock = ConnectionLock()  # type: ignore[assignment]
+        # Server-side cursors: those that are open, and those to be closed on the server by whoever
+        # next opens a cursor here. Their end may come in a destructor, where nobody can wait.
+        self.open_streams: set[Any] = set()
+        self.forgotten: list[psycopg.ServerCursor[Any]] = []
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Connect to a server, as `psycopg.connect()` does; inside the bridge, on the loop."""
+        if not in_bridge():
+            return super().connect(conninfo, **kwargs)
+        found = store()
+        if not found.watched:
+            wait(found.watch())
+        cursor_factory = kwargs.pop("cursor_factory", None)
+        row_factory = kwargs.pop("row_factory", None)
+        face = cls.over(wait(Twin.connect(conninfo, **kwargs)))
+        if cursor_factory:
+            face.cursor_factory = cursor_factory
+        if row_factory:
+            face.row_factory = row_factory
+        return face
+
+    @classmethod
+    def over(cls, twin: Twin) -> Self:
+        """The synchronous face over an asynchronous connection. Made once for each."""
+        face = twin.face
+        if face is None:
+            face = cls(twin.pgconn)
+            face._share(twin)
+            face._autocommit = twin.autocommit
+        return cast(Self, face)
+
+    @property
+    def twin(self) -> Twin:
+        """The asynchronous face, which connects and cancels."""
+        if self._twin is None:
+            handlers = self.pgconn.notice_handler, self.pgconn.notify_handler
+            twin = Twin(self.pgconn)
+            # Notices and notifications go to the face that Django and its users know.
+            self.pgconn.notice_handler, self.pgconn.notify_handler = handlers
+            twin._adapters, twin._prepared = self._adapters, self._prepared
+            self._share(twin)
+        return cast(Twin, self._twin)
+
+    def _share(self, twin: Twin) -> None:
+        """Make `twin` the other face.
+
+        One registry of prepared statements serves both, or each would prepare its own under the
+        same name.
+        """
+        self._twin, twin.face = twin, self
+        self._adapters, self._prepared = twin._adapters, twin._prepared
+        # The face warns if it is forgotten while open; the twin need not say it again.
+        twin._pool = getattr(twin, "_pool", None)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is known to be closed or broken."""
+        return bool(self.pgconn.status == BAD)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Open a cursor, after closing on the server what was left open."""
+        if self.forgotten:
+            self.close_forgotten()
+        return super().cursor(*args, **kwargs)
+
+    def close_forgotten(self) -> None:
+        """Close the server-side cursors that ended where nobody could wait."""
+        while self.forgotten:
+            left = self.forgotten.pop()
+            try:
+                left.close()
+            except BaseException as error:
+                mark_closed(left)
+                if not (self.is_lost and isinstance(error, psycopg.Error)):
+                    raise
+
+    def must_close(self) -> bool:
+        """Whether a cursor is open on the server. One without hold ends with its transaction."""
+        if self.forgotten and self.pgconn.transaction_status == IDLE:
+            for cursor in self.forgotten:
+                if not cursor.withhold:
+                    mark_closed(cursor)
+            self.forgotten = [cursor for cursor in self.forgotten if cursor.withhold]
+        return bool(self.forgotten)
+
+    def forget(self, cursor: psycopg.ServerCursor[Any]) -> None:
+        """Have a server-side cursor closed later on. Waits for nothing; any thread."""
+        if self.is_lost:
+            mark_closed(cursor)
+        else:
+            self.forgotten.append(cursor)
+
+    def set_autocommit(self, value: bool) -> None:
+        """Set the autocommit mode. Django asks for it on every lease, and nearly always has it."""
+        if value != self._autocommit or self.pgconn.transaction_status != IDLE:
+            self._at_once(super().set_autocommit, value)
+
+    def set_isolation_level(self, value: psycopg.IsolationLevel | None) -> None:
+        """Set the isolation level of the transactions to come."""
+        self._at_once(super().set_isolation_level, value)
+
+    def _at_once(self, setter: Callable[[Any], None], value: Any) -> None:
+        """Set what the server is not told. The loop does not go on.
+
+        A cancellation there would leave Django with another mode in mind than the connection has,
+        and the next writes in a transaction that nobody commits.
+        """
+        yielded, self._yielded = self._yielded, math.inf
+        try:
+            setter(value)
+        finally:
+            self._yielded = yielded
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking.
+
+        Nearly every statement is sent at once and then waits for its answer. That case is handled
+        here, with one switch for each wait.
+        """
+        if not in_bridge():
+            return super().wait(gen, *args, **kwargs)
+        if args or kwargs:
+            return wait(self.twin.wait(gen, *args, **kwargs))
+        try:
+            wanted = next(gen)
+            while wanted == WAIT_R:
+                self._until_readable()
+                wanted = gen.send(READY_R)
+        except StopIteration as done:
+            if monotonic() - self._yielded > MAX_BUSY_TIME:
+                self._let_the_loop_go_on()
+            return done.value
+        except asyncio.CancelledError as error:
+            return wait(self._cancelled(gen, WAIT_R, error))
+        return wait(self.drive(gen, wanted))
+
+    def _until_readable(self) -> None:
+        loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
+        answered = loop.create_future()
+        loop.add_reader(descriptor, _resolve, answered)
+        self._waiting = waiting = (loop, descriptor, answered)
+        try:
+            wait(answered)
+        finally:
+            if self._waiting is waiting:
+                self._waiting = None
+                loop.remove_reader(descriptor)
+        self._yielded = monotonic()
+
+    def _let_the_loop_go_on(self) -> None:
+        """Many short steps that never wait, as in COPY, must not keep the loop busy."""
+        try:
+            wait(asyncio.sleep(0))
+        except asyncio.CancelledError as error:
+            if put_off(error) is None:
+                raise
+        self._yielded = monotonic()
+
+    async def drive(self, gen: Any, wanted: int | None = None) -> Any:
+        """Run a psycopg generator to its end on the loop. `wanted` if it has begun."""
+        try:
+            if wanted is None:
+                wanted = next(gen)
+            while True:
+                wanted = gen.send(await self._ready(wanted))
+        except StopIteration as done:
+            return done.value
+        except asyncio.CancelledError as error:
+            assert wanted is not None
+            return await self._cancelled(gen, wanted, error)
+
+    async def _ready(self, wanted: int, deadline: float | None = None) -> int:
+        """Wait until the socket is ready for what is wanted.
+
+        With a deadline (time.monotonic()) cancellations are ignored until then, and TimeoutError is
+        raised.
+        """
+        loop = asyncio.get_running_loop()
+        watch = Watch(loop, self.pgconn.socket)
+        timer = None
+        if deadline is not None:
+            timer = loop.call_later(max(0.0, deadline - monotonic()), _resolve, watch.waiter)
+        watch.add(wanted)
+        self._waiting = waiting = (loop, watch.socket, watch.waiter)
+        try:
+            await watch.waiter
+        except asyncio.CancelledError:
+            if deadline is None:
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if self._waiting is waiting:
+                self._waiting = None
+                watch.remove(wanted)
+        self._yielded = monotonic()
+        if watch.ready or deadline is None:
+            return watch.ready
+        if monotonic() >= deadline:
+            raise TimeoutError
+        return await self._ready(wanted, deadline)
+
+    async def _cancelled(self, gen: Any, wanted: int, error: asyncio.CancelledError) -> Any:
+        """Go on after a cancellation during a wait.
+
+        Where the task is shielded the statement goes on, until the shield's deadline. Elsewhere it
+        is cancelled on the server, and the cancellation is raised when its answer has been read.
+        """
+        shield = put_off(error)
+        if shield is not None:
+            return await self._drain(gen, wanted, shield.deadline)
+        if self.pgconn.transaction_status == ACTIVE:
+            deadline = monotonic() + LIMIT
+            try:
+                await to_its_end(self._cancel_on_server(), LIMIT)
+                await self._drain(gen, wanted, deadline)
+            except (psycopg.Error, TimeoutError, asyncio.CancelledError):
+                pass  # as expected, or the loop is ending and cancels every task
+            if self.pgconn.transaction_status == ACTIVE:
+                self._finish()
+        raise error
+
+    async def _drain(self, gen: Any, wanted: int, deadline: float) -> Any:
+        """Run the generator to its end, however often the task is cancelled.
+
+        At the deadline the connection is closed, with an OperationalError.
+        """
+        try:
+            while True:
+                wanted = gen.send(await self._ready(wanted, deadline))
+        except StopIteration as done:
+            return done.value
+        except TimeoutError:
+            self._finish()
+            raise psycopg.OperationalError(
+                f"The task was cancelled and the server has not answered for {LIMIT:g} s: the "
+                "connection was closed."
+            ) from None
+
+    async def _cancel_on_server(self) -> None:
+        try:
+            await self.twin.cancel_safe(timeout=LIMIT)
+        except psycopg.Error as error:
+            logger.warning("A statement could not be cancelled on the server: %s", error)
+
+    def interrupt(self) -> None:
+        """Cancel the statement that runs now, on the server. Waits for nothing; any thread."""
+        waiting, loop = self._waiting, asyncio._get_running_loop()
+        if waiting is not None and not waiting[0].is_closed():
+            loop = waiting[0]
+        if loop is None:
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=LIMIT)
+        else:
+            loop.call_soon_threadsafe(_cancel, self)
+
+    def shut(self) -> None:
+        """Close the connection without waiting for the server. Any thread.
+
+        Whoever waits on its socket gets an error first (R9). A thread that is inside libpq with it
+        finds its socket at an end instead: freeing the handle under it would crash the process.
+        """
+        if self.is_lost:
+            return
+        waiting = self._waiting
+        if waiting is None:
+            if self.lock.locked():
+                _hang_up(self.pgconn.socket)
+            else:
+                self._finish()
+            return
+        loop = waiting[0]
+        if loop is not asyncio._get_running_loop() and loop.is_running():
+            loop.call_soon_threadsafe(self.shut)
+        else:
+            self._finish()
+
+    def close(self) -> None:
+        """Close the connection, as psycopg does. Whoever waits on its socket gets an error."""
+        if not self.closed and getattr(self, "_pool", None) is None:
+            self._wake()
+            self._mark_forgotten()
+        super().close()
+
+    def _finish(self) -> None:
+        self._wake()
+        self._mark_forgotten()
+        self.pgconn.finish()
+
+    def _mark_forgotten(self) -> None:
+        """They end with the connection."""
+        while self.forgotten:
+            mark_closed(self.forgotten.pop())
+
+    def _wake(self) -> None:
+        """Have the loop let go of the socket, and its waiter know."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        loop, descriptor, waiter = waiting
+        if loop.is_closed():
+            return
+        loop.remove_reader(descriptor)
+        loop.remove_writer(descriptor)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(
+                psycopg.OperationalError(
+                    "The connection was closed while this statement was waiting for its answer."
+                )
+            )
+
+
+class Twin(psycopg.AsyncConnection[Any]):
+    """The asynchronous face of a `CooperativeConnection`, which waits by the same `drive()`."""
+
+    face: CooperativeConnection | None = None
+
+    async def close(self) -> None:
+        """Close the connection, as a pool does with one that it has no use for."""
+        if self.face is not None and not self.closed:
+            self.face._wake()
+            self.face._mark_forgotten()
+        await super().close()
+
+    async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run psycopg's generator to its end."""
+        face = CooperativeConnection.over(self)
+        if not args and not kwargs:
+            return await face.drive(gen)
+        # With a limit of time, as for notifications: psycopg looks again now and then, and finds a
+        # connection that was closed meanwhile.
+        loop = asyncio.get_running_loop()
+        face._waiting = waiting = (loop, self.pgconn.socket, None)
+        try:
+            return await super().wait(gen, *args, **kwargs)
+        finally:
+            if face._waiting is waiting:
+                face._waiting = None
+
+
+def mark_closed(cursor: psycopg.ServerCursor[Any]) -> None:
+    """Have psycopg know that a server-side cursor is gone, without telling the server."""
+    psycopg.Cursor.close(cursor)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _hang_up(descriptor: int) -> None:
+    """End both directions of a socket that stays open."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
+
+
+def _cancel(connection: CooperativeConnection) -> None:
+    store().start(connection._cancel_on_server())

@@ -1,0 +1,127 @@
+"""How a chain leases, judges and drops a psycopg connection."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.signals import connection_created
+
+from django_aio.conf import OURS, is_below
+from django_aio.db.backends.postgresql.connection import IDLE, INTRANS, CooperativeConnection
+from django_aio.db.state import on_loop
+from django_aio.parts import module_of
+
+
+class PostgreSQLDriver:
+    """The driver of Django's PostgreSQL backend, and of all that derive from it.
+
+    What ends something waits for nothing and may be called by any thread.
+    """
+
+    def adopt(self, wrapper: Any) -> None:
+        """Have it draw on the pool of its loop, if it has one and is to be pooled."""
+        pooled = wrapper.settings_dict["OPTIONS"].get("pool") and wrapper.alias != NO_DB_ALIAS
+        wrapper.aio.pooled = bool(pooled) and wrapper.aio.loop is not None
+        wrapper.aio.stateful = not type(wrapper).__module__.startswith("django.")
+
+    def is_idle(self, wrapper: Any) -> bool:
+        """Whether the server has no transaction open and no statement running."""
+        return bool(wrapper.connection.pgconn.transaction_status == IDLE)
+
+    def is_lost(self, wrapper: Any) -> bool:
+        """Whether the connection is known to be closed."""
+        return bool(getattr(wrapper.connection, "is_lost", False))
+
+    def is_intact(self, wrapper: Any) -> bool:
+        """Whether the server has not given up the transaction; it may not have begun it."""
+        connection = wrapper.connection
+        return connection is not None and connection.pgconn.transaction_status in (IDLE, INTRANS)
+
+    def may_stay_open(self, wrapper: Any) -> bool:
+        """Whether the next chain may have it, once this one has ended."""
+        connection = wrapper.connection
+        _end_streams(connection)
+        # Its place is in the pool, or a cursor is to be closed first.
+        return getattr(connection, "_pool", None) is None and not connection.must_close()
+
+    def drop(self, wrapper: Any) -> None:
+        """Return the connection to its pool if it is idle; else close it, which rolls back.
+
+        Closing sends one message and does not wait for the server.
+        """
+        connection, wrapper.connection = wrapper.connection, None
+        _end_streams(connection)
+        lender = getattr(connection, "_pool", None)
+        if lender is None or connection.pgconn.transaction_status != IDLE:
+            connection.shut()
+        if lender is not None:
+            on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
+
+    def sever(self, wrapper: Any) -> None:
+        """Close the connection, whatever it is doing; whoever waits for it gets an error."""
+        connection, wrapper.connection = wrapper.connection, None
+        _end_streams(connection)
+        connection.shut()
+        lender = getattr(connection, "_pool", None)
+        if lender is not None:
+            on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
+
+    def interrupt(self, wrapper: Any) -> None:
+        """Cancel on the server what the connection is doing."""
+        if isinstance(wrapper.connection, CooperativeConnection):
+            wrapper.connection.interrupt()
+
+    def lease(self, wrapper: Any) -> Any:
+        """A connection of the pool for a wrapper that connecting would change nothing else on."""
+        pool = wrapper.aio.pool
+        if (
+            pool is None
+            or pool.closed
+            # Also False before the first connect, and after a close inside a transaction.
+            or not wrapper.autocommit
+            or not wrapper.settings_dict["AUTOCOMMIT"]
+            or wrapper.errors_occurred
+            or (connection_created.receivers and not _only_djangos(connection_created))
+        ):
+            return None
+        found = pool.take()
+        if found is None:
+            with wrapper.wrap_database_errors:
+                found = pool.getconn()
+            _set_right(wrapper, found)
+        return found
+
+    def may_keep(self, wrapper: Any) -> bool:
+        """Whether nothing is wrong with it."""
+        return not wrapper.errors_occurred and self.is_idle(wrapper)
+
+    def part(self, wrapper: Any) -> None:
+        """Return a connection that was kept to its pool. Called on its loop."""
+        kept, wrapper.aio.kept = wrapper.aio.kept, None
+        kept._pool.keep_at_hand(kept)
+
+
+def _end_streams(connection: Any) -> None:
+    """Whoever holds a server-side cursor of the connection has lost it: its chain has ended."""
+    for stream in tuple(getattr(connection, "open_streams", ())):
+        stream.lose()
+
+
+def _set_right(wrapper: Any, face: CooperativeConnection) -> None:
+    """Set what Django sets on a connection from a pool: who had it may have set something else."""
+    if not face.autocommit:
+        face.autocommit = True
+    if "isolation_level" in wrapper.settings_dict["OPTIONS"]:
+        face.isolation_level = wrapper.isolation_level
+
+
+def _only_djangos(signal: Any) -> bool:
+    """Whether nobody listens to a signal but Django.
+
+    Its receivers of `connection_created` prepare the physical connection, once and for all.
+    """
+    receivers = (entry[1] for entry in signal.receivers)
+    alive = (each() if isinstance(each, weakref.ReferenceType) else each for each in receivers)
+    return all(each is None or is_below(module_of(each), OURS) for each in alive)

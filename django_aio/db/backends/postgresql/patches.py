@@ -1,0 +1,86 @@
+"""What is changed in Django's PostgreSQL backend."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any, cast
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+
+from django_aio.db.backends import utils
+from django_aio.db.backends.postgresql.connection import CooperativeConnection
+from django_aio.db.backends.postgresql.stream import Stream
+from django_aio.db.leases import part
+
+
+def database(upstream: types.ModuleType) -> types.ModuleType:
+    """`DatabaseWrapper.Database`: the psycopg module, with `connect()` making our connections."""
+    module = types.ModuleType(upstream.__name__, upstream.__doc__)
+    module.__dict__.update(upstream.__dict__)
+    module.__dict__["connect"] = CooperativeConnection.connect
+    return module
+
+
+def _cooperative(sync_pool: Any) -> Any:
+    """Django's own pool, so that its connections can be used inside the bridge as well."""
+    if sync_pool is not None and sync_pool.connection_class is psycopg.Connection:
+        sync_pool.connection_class = CooperativeConnection
+    return sync_pool
+
+
+def _bridge_pool(wrapper: Any) -> Any:
+    try:
+        from django_aio.db.backends.postgresql.pool import bridge_pool
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"DATABASES[{wrapper.alias!r}]['OPTIONS']['pool'] needs psycopg_pool, which cannot be "
+            "imported. Install it with 'pip install django-aio[postgresql]'."
+        ) from error
+    return bridge_pool(wrapper)
+
+
+def backend_pool(upstream: property) -> property:
+    """`DatabaseWrapper.pool`: inside the bridge, the loop's own asynchronous pool."""
+    get = cast(Callable[[Any], Any], upstream.fget)
+
+    def pool_of(self: Any) -> Any:
+        """The pool that connections are leased from, or None."""
+        state = self.aio
+        if state is None or not state.pooled:
+            return _cooperative(get(self))
+        # Django asks several times for each connection. A wrapper stays with one loop.
+        if state.pool is None or state.pool.closed:
+            state.pool = _bridge_pool(self)
+        return state.pool
+
+    return property(pool_of)
+
+
+def chunked_cursor(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`DatabaseWrapper.chunked_cursor`: a server-side cursor that takes turns and ends anywhere."""
+
+    @functools.wraps(upstream)
+    def chunked_cursor(self: Any) -> Any:
+        cursor = upstream(self)
+        if self.aio is not None and isinstance(self.connection, CooperativeConnection):
+            cursor.cursor = Stream(cursor.cursor, self)
+        return cursor
+
+    return utils.cursor(chunked_cursor)
+
+
+def close_pool(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`DatabaseWrapper.close_pool`: close the pool of the loop, or outside the bridge Django's."""
+
+    def close_pool(self: Any) -> None:
+        """Close the pool, so that new connections are configured anew."""
+        if self.aio is not None and self.aio.pooled:
+            part(self)
+            self.pool.close()
+        else:
+            upstream(self)
+
+    return close_pool

@@ -1,0 +1,82 @@
+"""A server-side cursor of a chain: its rows come in turn, and its end waits for nobody.
+
+Django closes such a cursor in a `finally` of a generator. For an iterator that is left early that
+runs in a destructor: in whichever task, greenlet or thread has the last reference, where a wait
+would lose a cancellation, or stop a loop. So `close()` only notes the cursor, and whoever next
+opens a cursor on the same connection, or takes it back, closes it on the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from django.db.utils import InterfaceError
+
+from django_aio.db.backends.postgresql.connection import mark_closed
+from django_aio.db.turns import own_block, turn
+
+
+class Stream:
+    """What `CursorWrapper.cursor` is for a server-side cursor.
+
+    Belongs to the connection and the block that it was opened in, and looks up neither later (R7).
+    Used by the chain that opened it; `close()` by any thread.
+    """
+
+    def __init__(self, cursor: Any, wrapper: Any) -> None:
+        self._cursor = cursor
+        self._wrapper = wrapper
+        self._connection = wrapper.connection
+        self._block = own_block(wrapper)
+        self._connection.open_streams.add(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def _fetch(self, method: Callable[..., Any], *args: Any) -> Any:
+        if self not in self._connection.open_streams:
+            _refuse()
+        with turn(self._wrapper):
+            return method(*args)
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+        return self._fetch(self._cursor.fetchone)
+
+    def fetchmany(self, size: int = 0) -> Any:
+        """The next `size` rows."""
+        return self._fetch(self._cursor.fetchmany, size)
+
+    def fetchall(self) -> Any:
+        """All rows that are left."""
+        return self._fetch(self._cursor.fetchall)
+
+    def __iter__(self) -> Iterator[Any]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    def close(self) -> None:
+        """Note that the cursor has ended. Closing twice, or after the chain's end, does nothing."""
+        connection = self._connection
+        if self not in connection.open_streams:
+            return
+        connection.open_streams.discard(self)
+        # One that was declared in a block that was rolled back is gone, and to close it would be an
+        # error; with its transaction it goes anyway.
+        if self._block is None or self._block.open:
+            connection.forget(self._cursor)
+        else:
+            mark_closed(self._cursor)
+
+    def lose(self) -> None:
+        """The chain has ended: what is read from now on is an error."""
+        self.close()
+
+
+def _refuse() -> NoReturn:
+    raise InterfaceError(
+        "The rows of this iterator are no longer there: the task, thread or block that it was "
+        "started in has ended, and its connection with it. Read an iterator to its end where it "
+        "was started, or take its rows with it in a list."
+    )

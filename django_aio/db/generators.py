@@ -1,0 +1,104 @@
+"""Asynchronous generators that are left while they hold a transaction.
+
+A generator that is left by `break` is closed by the loop, a little later and in a task of its own.
+When it holds an open `atomic()` block, what its consumer does meanwhile would still be in that
+block, and be rolled back with it. So the loop's finaliser of generators is wrapped: a block whose
+generator is about to be closed is `abandoned`, and every other statement waits at its gate until it
+has ended. (Python documentation, `sys.set_asyncgen_hooks()`; PEP 525.)
+
+The finaliser's task also gets the right context: it ends its own block, and a generator that the
+garbage collector found in the middle of somebody else's block does not join that.
+
+A generator keeps the finaliser that was set when it was first advanced. One that was advanced
+before anything here ran on its loop is not known; a block that such a generator may hold is
+`unwatched`, and its statements let the loop go on before they are sent, as long as it takes the
+loop to begin closing it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import inspect
+import sys
+from collections.abc import AsyncGenerator, Callable
+from types import FrameType
+from typing import Any
+
+from django_aio.db.gates import Block, closing, held, innermost
+
+# A frame of these kinds is called by the one that awaits it.
+AWAITED = (
+    inspect.CO_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+    | inspect.CO_ITERABLE_COROUTINE
+    | inspect.CO_GENERATOR
+)
+
+# How many turns of the loop lie between leaving a generator and the first step of its closing.
+TURNS = 2
+
+
+class Finaliser:
+    """What `sys.set_asyncgen_hooks(finalizer=...)` gets, for one loop of one thread."""
+
+    __slots__ = ("_upstream",)
+
+    def __init__(self, upstream: Callable[[Any], object]) -> None:
+        self._upstream = upstream
+
+    def __call__(self, generator: AsyncGenerator[Any]) -> None:
+        """The last reference to a generator that has not ended is gone. Any thread."""
+        found = held.get(id(getattr(generator, "ag_frame", None)), ())
+        blocks = tuple(block for block in found if block.open)
+        if blocks:
+            for block in blocks:
+                block.gate.abandon(block)
+        elif not _collecting:
+            self._upstream(generator)  # dropped by who used it, in whose context it was
+            return
+        closing_context(blocks).run(self._upstream, generator)
+
+
+def closing_context(blocks: tuple[Block, ...]) -> contextvars.Context:
+    """The context of a task that closes a generator which holds these blocks, innermost last."""
+    context = contextvars.copy_context()
+    context.run(innermost.set, blocks[-1] if blocks else None)
+    context.run(closing.set, blocks)
+    return context
+
+
+def watch() -> bool:
+    """Wrap the finaliser of the loop that runs in this thread. Returns whether it was before."""
+    finaliser = sys.get_asyncgen_hooks().finalizer
+    if type(finaliser) is Finaliser:
+        return True
+    if finaliser is not None:
+        sys.set_asyncgen_hooks(finalizer=Finaliser(finaliser))
+    return False
+
+
+def hold(block: Block, frame: FrameType | None, *, watched: bool) -> None:
+    """Note which generators hold a block: those among `frame` and the frames that await it."""
+    found = []
+    while frame is not None and frame.f_code.co_flags & AWAITED:
+        if frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
+            found.append(id(frame))
+            held.setdefault(id(frame), []).append(block)
+        frame = frame.f_back
+    block.generators = tuple(found)
+    if not watched:
+        block.unwatched = TURNS * len(found)
+
+
+# Whether the garbage collector of Python is at work: what it finalises has nothing to do with the
+# task that happens to run.
+_collecting = False
+
+
+def _notice(phase: str, info: dict[str, int]) -> None:
+    global _collecting
+    _collecting = phase == "start"
+
+
+gc.callbacks.append(_notice)

@@ -1,0 +1,245 @@
+"""Guests: threads and coroutines that act for a chain while its owner waits for them (R1, R8).
+
+`sync_to_async()` lets a thread in, `async_to_sync()` a coroutine. Each is a guest for as long as
+its function runs. A caller that is cancelled does not wait for it: then the guest is left behind,
+and takes nothing of the caller's with it.
+
+- Outside a transaction of the caller the thread finishes its work. The connections that it has are
+  its own from now on, in a chain of its own; the caller goes on with others.
+- Inside a transaction of the caller its next statement raises, the one that runs is cancelled on
+  the server, and the block that it was let into can only be rolled back.
+
+A guest is made by the task that waits, and written by that task and its own thread, under `_lock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from asgiref.sync import AsyncToSync, SyncToAsync
+from django.db.utils import ConnectionHandler
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.db import chains
+from django_aio.db.gates import Block, innermost
+from django_aio.db.state import guests, on_loop, thread_id
+from django_aio.db.turns import own_block
+
+C = TypeVar("C", bound="SyncToAsync[..., Any] | AsyncToSync[..., Any]")
+
+LEFT_BEHIND = (
+    "The coroutine that waited for this thread was cancelled, and the transaction that the thread "
+    "worked in is rolled back with it. The thread cannot go on in it. To have its work done all "
+    "the same, open the transaction inside the function that runs in the thread."
+)
+SPOILED = (
+    "A thread that this block waited for was left behind when the wait was cancelled, so the block "
+    "was rolled back: half of the thread's work may be missing. Let the cancellation leave the "
+    "block, or put a block of its own round what may be cancelled."
+)
+
+
+class Guest:
+    """One thread that acts for a chain while the function of one `sync_to_async()` runs."""
+
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_done",
+        "_entered",
+        "_lock",
+        "_manual",
+        "chain",
+        "left",
+        "tasks",
+    )
+
+    def __init__(self, chain: chains.Chain, joined: dict[str, Block] | None = None) -> None:
+        self.chain = chain
+        self.left = False  # whether it was left behind
+        self.tasks: set[asyncio.Task[Any]] = set()  # its coroutines, which act for the chain too
+        self._lock = threading.Lock()
+        self._begun = self._done = False
+        # The transactions that the caller is in: the guest's statements begin in these blocks.
+        self._entered: dict[str, Block] = {}
+        self._manual: set[str] = set()  # where the caller has switched autocommit off by hand
+        for alias, wrapper in chain.wrappers.items():
+            gate = wrapper.aio.gate
+            if gate is not None and gate.blocks:
+                self._entered[alias] = own_block(wrapper) or gate.blocks[-1]
+            elif wrapper.connection is not None and not wrapper.autocommit:
+                self._manual.add(alias)
+        for alias, block in (joined or {}).items():
+            if block.open:
+                self._entered[alias] = block
+                chains._joined.setdefault(self, {})[alias] = block
+
+    def __str__(self) -> str:
+        return "a thread that a coroutine waits for"
+
+    def connection(self, handler: ConnectionHandler, alias: str) -> Any:
+        """A connection that the chain has not used yet. Called by the guest's thread."""
+        with self._lock:
+            return chains._connection(self.chain, handler, alias, self)
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Act for the chain. Called in the guest's thread, round its function."""
+        thread = thread_id()
+        before = guests.get(thread)
+        with self._lock:
+            self._begun = True
+        guests[thread] = self
+        try:
+            yield
+        finally:
+            if before is None:
+                del guests[thread]
+            else:
+                guests[thread] = before
+            with self._lock:
+                self._done = True
+            if self.left:
+                self._end_own()
+
+    def leave(self) -> None:
+        """The caller waits no longer. Called in its task; does not wait. Nothing if it is done."""
+        with self._lock:
+            if self._done:
+                return
+            self.left = True
+            chain, own = self.chain, chains.Chain(self.chain.loop)
+            for alias, block in self._entered.items():
+                own.refused[alias] = LEFT_BEHIND
+                if self._begun:
+                    self._spoil(block)
+            for alias, wrapper in list(chain.wrappers.items()) if self._begun else []:
+                if alias in self._manual:
+                    own.refused[alias] = LEFT_BEHIND
+                    wrapper.aio.driver.sever(wrapper)
+                elif alias not in own.refused:
+                    del chain.wrappers[alias]
+                    own.wrappers[alias] = wrapper
+                    wrapper.aio.chain = own
+            self.chain = own
+            for task in self.tasks:
+                chains._tasks[task] = own
+
+    def _spoil(self, block: Block) -> None:
+        """The block cannot commit, and the guest cannot use it."""
+        gate = block.gate
+        for who in (self, *self.tasks):
+            gate.ban(who, LEFT_BEHIND)
+        if not block.open:
+            return
+        gate.cut(block, LEFT_BEHIND)
+        block.spoiled = SPOILED
+        block.wrapper.needs_rollback = True
+        if gate.holder is self or gate.holder in self.tasks:
+            block.wrapper.aio.driver.interrupt(block.wrapper)
+
+    def _end_own(self) -> None:
+        """The function of a guest that was left behind has returned."""
+        chain = self.chain
+        if chain.loop is None:
+            chain.abandon()
+        else:
+            on_loop(chain.loop, chain.end, otherwise=chain.abandon)
+
+
+def sync_to_async_call(
+    upstream: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """`SyncToAsync.__call__`: the thread is a guest of the task that waits for it."""
+
+    @functools.wraps(upstream)
+    async def __call__(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) -> Any:
+        task = asyncio.current_task()
+        if task is None:
+            return await upstream(self, *args, **kwargs)
+        chain, func = chains._own(task), self.func
+        chain.part()
+        guest = Guest(chain, chains.joined_by(task))
+
+        def as_guest(*args: Any, **kwargs: Any) -> Any:
+            with guest.acting():
+                return func(*args, **kwargs)
+
+        crossing = _copied(self)
+        crossing.func = as_guest
+        before = innermost.get()
+        try:
+            return await upstream(crossing, *args, **kwargs)
+        except BaseException:
+            guest.leave()
+            if guest.left:
+                innermost.set(before)  # asgiref brings back what the thread has set: its block
+            raise
+
+    return __call__
+
+
+def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`AsyncToSync.__call__`: the coroutine's task is a guest of the thread that waits for it.
+
+    Inside the bridge it is simply awaited, in the same task.
+    """
+
+    @functools.wraps(upstream)
+    def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if in_bridge():
+            return wait(_called(self.awaitable, args, kwargs))
+        if asyncio._get_running_loop() is not None:
+            return upstream(self, *args, **kwargs)  # asgiref says what is wrong
+        guest = guests.get(thread_id())
+        if guest is not None:
+            return upstream(_rooted(self, guest), *args, **kwargs)
+        lent = chains.ThreadChain()
+        with lent.lent():
+            return upstream(_rooted(self, Guest(lent), lent.base_blocks), *args, **kwargs)
+
+    return __call__
+
+
+async def _called(awaitable: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+    """Called by a coroutine, as asgiref does: a hook (`hooks.py`) tells by that who awaits it."""
+    return await awaitable(*args, **kwargs)
+
+
+def _rooted(
+    call: AsyncToSync[..., Any], guest: Guest, begin: Callable[[], None] | None = None
+) -> AsyncToSync[..., Any]:
+    """A copy of `call` whose coroutine, after `begin()`, acts for the chain as long as it runs."""
+    awaitable = call.awaitable
+
+    async def root(*args: Any, **kwargs: Any) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        before = innermost.get()
+        if begin is not None:
+            begin()
+        chains._tasks[task] = guest.chain
+        guest.tasks.add(task)
+        try:
+            return await awaitable(*args, **kwargs)
+        finally:
+            guest.tasks.discard(task)
+            chains._tasks.pop(task, None)
+            guest.chain.part()
+            innermost.set(before)
+
+    crossing = _copied(call)
+    crossing.awaitable = root
+    return crossing
+
+
+def _copied(call: C) -> C:
+    """What `copy.copy()` does, without asking how: this runs at each crossing."""
+    copied = object.__new__(type(call))
+    vars(copied).update(vars(call))
+    return copied

@@ -1,0 +1,264 @@
+"""R4: how long a logical connection has a physical one of its pool.
+
+Outside a transaction a pooled connection is leased for one statement, from the opening of a cursor
+to its closing. It stays for longer wherever something could depend on it. A task that begins the
+next statement before it lets the loop go on has the same connection again, unless somebody waits
+for one. In between it is out of sight (`State.kept`): the logical connection is unconnected, as
+after every lease, and who connects it by hand gets another.
+
+R7: what ends later carries its `Lease`. A lease is made once, and when it has ended, whatever
+still carries it does nothing: a cursor that the garbage collector closes, in whichever task or
+thread, cannot return a connection that somebody else has by now.
+
+No end waits: a connection is handed to the loop, which returns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from django_aio.bridge import in_bridge, run
+from django_aio.db.state import guests, on_loop, thread_id
+
+# Who may have a cursor for so short a time: its statements leave no state in the session.
+STATELESS = ("django.db.models.sql.compiler", "django.core.cache.backends.db")
+
+# What the backends do for themselves, such as savepoints, and questions about the server while they
+# connect. Their cursors, which are not all closed, neither begin a lease nor end one.
+NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
+
+
+class Lease:
+    """One lease of a physical connection to a logical one: what its cursors and holds carry.
+
+    Written by the chain's members, one at a time. `end_cursor()` may be called by any thread.
+    """
+
+    __slots__ = ("connection", "cursors", "ended", "holds", "pinned", "short", "wrapper")
+
+    def __init__(self, wrapper: Any) -> None:
+        self.wrapper = wrapper
+        self.connection: Any = None  # the physical one, as soon as there is one
+        self.cursors: set[object] = set()  # a token for each open cursor of the ORM
+        self.holds = 0  # hold_connection() blocks
+        self.pinned = False  # whether user code has had a cursor
+        self.short = False  # whether it may end before the chain does
+        self.ended = False
+
+    def end_cursor(self, token: object) -> None:
+        """A cursor was closed, or collected. Waits for nothing."""
+        loop = self.wrapper.aio.loop if self.wrapper.aio is not None else None
+        running = asyncio._get_running_loop()
+        if loop is None or running is loop or (running is None and self._is_guests()):
+            self.cursors.discard(token)
+            self.end_if_unused()
+        else:
+            # The garbage collector of a thread that has nothing to do with it.
+            on_loop(loop, self.end_cursor, token, otherwise=lambda: None)
+
+    def _is_guests(self) -> bool:
+        guest = guests.get(thread_id())
+        return guest is not None and guest.chain is self.wrapper.aio.chain
+
+    def end_hold(self) -> None:
+        """A block of hold_connection() was left. It was shown to a project's code."""
+        self.holds -= 1
+        self.end_if_unused(shown=True)
+
+    def end_if_unused(self, *, shown: bool = False) -> None:
+        """Return the connection unless something could depend on it.
+
+        One that was shown to a project's code goes to the pool, for the next who connects to set
+        right.
+        """
+        wrapper = self.wrapper
+        state = wrapper.aio
+        if (
+            self.ended
+            or state is None
+            or state.lease is not self
+            or wrapper.connection is None
+            or wrapper.connection is not self.connection
+            or not self.short
+            or self.cursors
+            or self.holds
+            or self.pinned
+            or state.stateful
+            or wrapper.in_atomic_block
+            or not wrapper.autocommit
+        ):
+            return
+        self.ended = True
+        state.lease = None
+        if not shown and _on_its_loop(state) and state.driver.may_keep(wrapper):
+            state.kept, wrapper.connection = wrapper.connection, None
+            if state.pool.waiting:
+                part(wrapper)
+            elif not state.parting:
+                state.parting = True
+                state.loop.call_soon(_part, wrapper, state)
+        else:
+            state.driver.drop(wrapper)
+
+
+def lease_of(wrapper: Any) -> Lease:
+    """The lease of the physical connection that `wrapper` has, or is about to get."""
+    state = wrapper.aio
+    lease: Lease | None = state.lease
+    if lease is None or (
+        lease.connection is not None and lease.connection is not wrapper.connection
+    ):
+        if lease is not None:
+            lease.ended = True  # the connection was closed under it
+        lease = state.lease = Lease(wrapper)
+    lease.connection = wrapper.connection
+    return lease
+
+
+def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
+    """Open a cursor for code of the module `caller`, leasing a connection if need be.
+
+    Cursors of the ORM and of the database cache give a lease back when they are closed. Anyone else
+    may have set a role, a search path, an advisory lock: then the connection stays with the chain
+    to its end.
+    """
+    state = wrapper.aio
+    if caller.startswith(NEUTRAL):
+        if state.shared:
+            begin_lease(wrapper)
+        return upstream(wrapper)
+    if not state.shared and caller not in STATELESS:
+        if state.kept is not None and wrapper.connection is None:
+            _take_up(wrapper, state)
+        lease = lease_of(wrapper)
+        lease.pinned = True
+        cursor = upstream(wrapper)
+        lease.connection = wrapper.connection
+        return cursor
+    lease = begin_lease(wrapper)
+    token = object()
+    lease.cursors.add(token)  # before it connects: who uses a cursor meanwhile must not end it
+    try:
+        cursor = upstream(wrapper)
+        lease.connection = wrapper.connection
+    except BaseException:
+        lease.cursors.discard(token)
+        lease.end_if_unused()
+        raise
+    close = cursor.close
+    holder: Lease | None = lease
+
+    def close_and_release() -> None:
+        nonlocal holder
+        try:
+            close()
+        finally:
+            if holder is not None:
+                ended, holder = holder, None
+                ended.end_cursor(token)
+
+    cursor.close = close_and_release
+    return cursor
+
+
+def begin_lease(wrapper: Any) -> Lease:
+    """Mark the connection that is open, or about to be opened, as one that may end soon."""
+    state = wrapper.aio
+    if wrapper.connection is not None or not state.pooled:
+        return lease_of(wrapper)
+    if state.lease is not None:
+        state.lease.ended = True
+    if state.kept is not None:
+        _take_up(wrapper, state)
+    elif _on_its_loop(state):
+        wrapper.connection = state.driver.lease(wrapper)
+    lease: Lease = Lease(wrapper)
+    state.lease = lease
+    lease.short = True
+    lease.connection = wrapper.connection
+    return lease
+
+
+def end_lease(wrapper: Any) -> None:
+    """Return a connection that nothing depends on, such as after a transaction."""
+    state = wrapper.aio
+    if state is not None and state.lease is not None:
+        lease_of(wrapper).end_if_unused()
+
+
+def drop_if_ended(wrapper: Any) -> None:
+    """Drop what Django has connected anew, at the end of a block, for a chain that has ended."""
+    state = wrapper.aio
+    if state is None or state.chain is None or not state.chain.ended:
+        return
+    if wrapper.connection is not None:
+        state.driver.drop(wrapper)
+
+
+def _on_its_loop(state: Any) -> bool:
+    """Whether this is the bridge on the loop of the chain."""
+    return in_bridge() and asyncio._get_running_loop() is state.loop
+
+
+def _take_up(wrapper: Any, state: Any) -> None:
+    """Use the connection of a lease that has just ended."""
+    wrapper.connection, state.kept = state.kept, None
+
+
+def part(wrapper: Any) -> None:
+    """Return a connection that was kept for the task's next statement. Called on its loop."""
+    state = wrapper.aio
+    if state is not None and state.kept is not None:
+        state.driver.part(wrapper)
+
+
+def _part(wrapper: Any, state: Any) -> None:
+    """The task has let the loop go on: others may have the connection."""
+    state.parting = False
+    part(wrapper)
+
+
+def forget_lost(wrapper: Any) -> None:
+    """R12: outside a transaction, go on without a connection that was lost, killed or closed.
+
+    The next use connects anew.
+    """
+    state = wrapper.aio
+    if wrapper.connection is None or wrapper.in_atomic_block:
+        return
+    if state.driver.is_lost(wrapper):
+        state.driver.drop(wrapper)
+        wrapper.errors_occurred = False
+
+
+@contextlib.asynccontextmanager
+async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
+    """Keep one physical connection for the whole of an `async with` block.
+
+    Outside a transaction a pooled connection is otherwise leased for one statement at a time. Use
+    it where statements depend on the session: an advisory lock, a temporary table. Yields the
+    logical connection. Blocks may be nested. Raises what connecting raises.
+    """
+    wrapper: Any = connections[using]
+    lease = await run(_hold, wrapper)
+    try:
+        yield wrapper
+    finally:
+        lease.end_hold()
+
+
+def _hold(wrapper: Any) -> Lease:
+    forget_lost(wrapper)
+    if wrapper.connection is None and wrapper.aio.kept is not None:
+        _take_up(wrapper, wrapper.aio)
+    wrapper.ensure_connection()
+    lease = lease_of(wrapper)
+    lease.connection = wrapper.connection
+    lease.short = wrapper.aio.pooled
+    lease.holds += 1
+    return lease

@@ -1,0 +1,103 @@
+"""The turn of a statement: which block it belongs to, and the wait for it.
+
+Whoever is about to send something on a connection that is in a transaction takes the turn of its
+own block there (`gates.py`): statements, and the rows of a server-side cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.transaction import TransactionManagementError
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.db import chains
+from django_aio.db.gates import Block, Gate, ended, innermost
+from django_aio.db.state import actor
+
+ROLLED_BACK = (
+    "A statement in this 'atomic' block was cancelled, so the block was rolled back: the database "
+    "has given up the transaction. Let the cancellation leave the block, or put a block of its own "
+    "round what may be cancelled."
+)
+
+
+def own_block(wrapper: Any) -> Block | None:
+    """The block that a statement of this task or thread belongs to, or None.
+
+    The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
+    is in the innermost block: nobody else of the chain can be running.
+
+    Raises TransactionManagementError for whoever is in a block that was ended from outside.
+    """
+    gate = None if wrapper.aio is None else wrapper.aio.gate
+    if gate is None:
+        return None
+    block = innermost.get()
+    while block is not None and not (block.open and block.gate is gate):
+        if block.gate is gate and block.cut_short is not None:
+            raise ended(block)
+        block = block.parent
+    if block is None and gate.blocks and chains.member_of(wrapper.aio.chain):
+        return gate.blocks[-1]  # type: ignore[no-any-return]
+    return block
+
+
+def take_turn(wrapper: Any) -> Gate | None:
+    """Wait for the turn of this task or thread. Returns the gate to release, if it took one.
+
+    Raises TransactionManagementError where the transaction that it had joined has ended, or it was
+    left behind by who waited for it.
+    """
+    state = wrapper.aio
+    if state is None or chains.of_plain_thread(wrapper):
+        return None
+    while True:
+        gate = state.gate
+        if gate is None or not wrapper.in_atomic_block:
+            if innermost.get() is not None and not chains.member_of(state.chain):
+                raise chains.refusal() or ended()
+            return None
+        block = own_block(wrapper)
+        if block is not None and block.unwatched and in_bridge():
+            _until_closed(block)
+        try:
+            return gate if gate.acquire(actor(), block) else None
+        except TransactionManagementError:
+            # The generator that held the block was left, and has been closed meanwhile: the
+            # statement is one after the block.
+            if block is None or block.open or block.cut_short or not chains.member_of(state.chain):
+                raise
+
+
+def spoil(wrapper: Any) -> None:
+    """A statement was cancelled. If that has ended the transaction, its block cannot commit."""
+    if not wrapper.in_atomic_block or wrapper.aio.driver.is_intact(wrapper):
+        return
+    wrapper.needs_rollback = True
+    block = own_block(wrapper)
+    if block is not None and block.spoiled is None:
+        block.spoiled = ROLLED_BACK
+
+
+def _until_closed(block: Block) -> None:
+    """Let the loop begin to close a generator that was left, if it was: see generators.py."""
+    for _ in range(block.unwatched):
+        wait(asyncio.sleep(0))
+
+
+@contextlib.contextmanager
+def turn(wrapper: Any) -> Iterator[None]:
+    """Take the turn for the length of a `with` block."""
+    gate = take_turn(wrapper)
+    try:
+        yield
+    except asyncio.CancelledError:
+        spoil(wrapper)
+        raise
+    finally:
+        if gate is not None:
+            gate.release(actor())

@@ -1,0 +1,266 @@
+"""R8: a guest that is left behind takes nothing of its caller's with it."""
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from conftest import postgresql_only
+from django.db import DatabaseError, connection, transaction
+from django.db.transaction import TransactionManagementError
+from testapp.models import Author
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+class Work:
+    """Writes twice in a thread, with a stop between; says what became of it."""
+
+    def __init__(self, *, nested=False):
+        self.nested = nested
+        self.written, self.go_on, self.ended = (threading.Event() for _ in range(3))
+        self.error = None
+
+    def __call__(self):
+        try:
+            if self.nested:
+                with transaction.atomic():
+                    self.write()
+            else:
+                self.write()
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.ended.set()
+
+    def write(self):
+        Author.objects.create(name="thread 1")
+        self.written.set()
+        assert self.go_on.wait(20)
+        Author.objects.create(name="thread 2")
+
+    async def until(self, event):
+        assert await asyncio.to_thread(event.wait, 20)
+
+
+async def found():
+    """What is committed."""
+    rows = Author.objects.order_by("name").values_list("name", flat=True)
+
+    async def read():
+        return [name async for name in rows]
+
+    return await asyncio.create_task(read(), context=contextvars.Context())
+
+
+def in_new_context(coroutine):
+    return asyncio.create_task(coroutine, context=contextvars.Context())
+
+
+HOWS = {
+    "sensitive": lambda work: sync_to_async(work)(),
+    "any thread": lambda work: sync_to_async(work, thread_sensitive=False)(),
+    "nested": lambda work: sync_to_async(async_to_sync(sync_to_async(work)))(),
+}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("how", HOWS)
+async def test_in_a_transaction_of_the_caller(how, nested, times):
+    """All of it is rolled back at once, and the thread's next statement raises."""
+    work = Work(nested=nested)
+
+    async def caller():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="caller")
+            await HOWS[how](work)
+
+    task = in_new_context(caller())
+    await work.until(work.written)
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    if how == "nested":  # asgiref's own: the inner thread is waited for
+        work.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    work.go_on.set()
+    await work.until(work.ended)
+    assert await found() == []
+    assert isinstance(work.error, (TransactionManagementError, asyncio.CancelledError))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_outside_a_transaction_of_the_caller(nested):
+    """The thread finishes its work, and the caller goes on with another connection."""
+    work = Work(nested=nested)
+    wrappers = []
+
+    async def caller():
+        wrappers.append(connection.aio)
+        try:
+            async with asyncio.timeout(None) as timeout:
+                timeouts.append(timeout)
+                await sync_to_async(work, thread_sensitive=False)()
+        except TimeoutError:
+            if connection.vendor == "sqlite" and nested:
+                work.go_on.set()  # SQLite has one writer
+            await Author.objects.acreate(name="caller")
+
+    timeouts = []
+    task = in_new_context(caller())
+    await work.until(work.written)
+    timeouts[0].reschedule(0)
+    await task
+    work.go_on.set()
+    await work.until(work.ended)
+    assert work.error is None
+    assert await found() == ["caller", "thread 1", "thread 2"]
+
+
+async def test_a_timeout_that_is_swallowed_in_the_block():
+    """The block cannot commit half of the thread's work, and says so."""
+    work = Work()
+
+    async def caller():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="caller")
+            try:
+                async with asyncio.timeout(None) as timeout:
+                    timeouts.append(timeout)
+                    await sync_to_async(work, thread_sensitive=False)()
+            except TimeoutError:
+                pass
+
+    timeouts = []
+    task = in_new_context(caller())
+    await work.until(work.written)
+    timeouts[0].reschedule(0)
+    with pytest.raises(TransactionManagementError, match="left behind"):
+        await task
+    work.go_on.set()
+    await work.until(work.ended)
+    assert isinstance(work.error, TransactionManagementError)
+    assert await found() == []
+
+
+async def test_a_timeout_round_a_savepoint():
+    """What was outside the savepoint is kept."""
+    work = Work()
+
+    async def caller():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="caller")
+            try:
+                async with asyncio.timeout(None) as timeout:
+                    timeouts.append(timeout)
+                    async with transaction.atomic():
+                        await sync_to_async(work, thread_sensitive=False)()
+            except TimeoutError:
+                pass
+            await Author.objects.acreate(name="after")
+
+    timeouts = []
+    task = in_new_context(caller())
+    await work.until(work.written)
+    timeouts[0].reschedule(0)
+    await task
+    work.go_on.set()
+    await work.until(work.ended)
+    assert await found() == ["after", "caller"]
+
+
+@postgresql_only
+async def test_the_running_statement_is_cancelled_on_the_server():
+    started = threading.Event()
+    errors = []
+
+    def slow():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            started.set()
+            try:
+                cursor.execute("SELECT pg_sleep(30)")
+            except DatabaseError as error:
+                errors.append(error)
+
+    async def caller():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="caller")
+            await sync_to_async(slow, thread_sensitive=False)()
+
+    task = in_new_context(caller())
+    await asyncio.to_thread(started.wait, 20)
+    await until_active()
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 5
+    assert await found() == []
+
+
+async def until_active():
+    async with connection.cursor() as cursor:
+        for _ in range(200):
+            await cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' "
+                "AND state = 'active' AND datname = current_database()"
+            )
+            if await cursor.fetchone() == (1,):
+                return
+            await asyncio.sleep(0.01)
+    raise AssertionError("the statement does not run")
+
+
+async def test_a_guest_of_a_joined_task():
+    """The transaction that a task had joined cannot commit half of its thread's work."""
+    work = Work()
+
+    async def owner():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="owner")
+            child = asyncio.create_task(joined())
+            await work.until(work.written)
+            child.cancel()
+            await asyncio.wait([child])
+
+    async def joined():
+        await Author.objects.acount()
+        await sync_to_async(work, thread_sensitive=False)()
+
+    task = in_new_context(owner())
+    with pytest.raises(TransactionManagementError, match="left behind"):
+        await task
+    work.go_on.set()
+    await work.until(work.ended)
+    assert isinstance(work.error, TransactionManagementError)
+    assert await found() == []
+
+
+async def test_the_connections_of_a_guest_left_behind_are_given_back():
+    work = Work()
+
+    async def caller():
+        await Author.objects.aexists()
+        wrappers.append(connection.aio)
+        await sync_to_async(work, thread_sensitive=False)()
+
+    wrappers = []
+    task = in_new_context(caller())
+    await work.until(work.written)
+    task.cancel()
+    await asyncio.wait([task])
+    chain = wrappers[0].chain
+    assert chain.wrappers
+    work.go_on.set()
+    await work.until(work.ended)
+    for _ in range(200):
+        if not chain.wrappers:
+            break
+        await asyncio.sleep(0.01)
+    assert not chain.wrappers

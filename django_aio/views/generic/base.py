@@ -9,8 +9,9 @@ from `View`, may override any method by a coroutine function (`get_queryset()`, 
   Django, such as `UpdateView.get()`. Those run where the policy says.
 - `dispatch()` is synchronous, and so is what overrides it: a mixin that looks at `request.user`, a
   decorator that redirects. In a view with asynchronous handlers it runs inside the bridge, so that
-  it may wait, and what it returns is awaited if it is an awaitable, else it is the response.
-  Without us Django awaits it in any case, which fails for a redirect.
+  it may wait, and what it returns is awaited if it is an awaitable, else it is the response. Stock
+  Django awaits it in any case, which fails for a redirect. The handler is done when `dispatch()`
+  has called it, so that a transaction or a language round the call is round the handler.
 
 The steps of an asynchronous handler are those of a plain coroutine: it calls a synchronous method
 that queries, or that leads to a hook, by `await run(self.get_context_data)`.
@@ -28,12 +29,14 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
+from django.db.transaction import TransactionManagementError
 from django.utils.decorators import classonlymethod
 from django.utils.functional import classproperty
 from django.views.generic.base import View
 
-from django_aio.bridge import in_bridge, run
+from django_aio.bridge import in_bridge, run, wait
 from django_aio.conf import is_below
+from django_aio.db.gates import Block, innermost
 from django_aio.hooks import adopt, adopting, is_hook
 from django_aio.policy import in_thread, is_cooperative
 
@@ -114,6 +117,8 @@ def setup(upstream: Callable[..., None]) -> Callable[..., None]:
         upstream(self, request, *args, **kwargs)
         if self.view_is_async:
             _place_handler(self, request)
+            if _surrounds(type(self)):  # type: ignore[arg-type]
+                _place_waiting_handler(self, request)
             self.dispatch = functools.partial(_dispatch, self)
         elif is_hook(self.dispatch):
             _place_handler(self, request)
@@ -129,6 +134,43 @@ def _place_handler(view: Any, request: Any) -> None:
         return
     if not (iscoroutinefunction(handler) or is_cooperative(handler)):
         setattr(view, name, in_thread(handler, "handler"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _surrounds(cls: type) -> bool:
+    """Whether a project's synchronous code surrounds the handlers of a view: its `dispatch()`."""
+    definer = next(base for base in cls.__mro__ if "dispatch" in vars(base))
+    dispatch = vars(definer)["dispatch"]
+    return not (is_below(definer.__module__, ("django",)) or iscoroutinefunction(dispatch))
+
+
+def _place_waiting_handler(view: Any, request: Any) -> None:
+    """Have a coroutine handler done when `dispatch()` has called it.
+
+    What surrounds the call (a decorator, `with transaction.atomic(): return super().dispatch(...)`)
+    then surrounds the handler. It still gets an awaitable, as in stock Django.
+    """
+    name = request.method.lower()
+    handler = getattr(view, name, None) if name in view.http_method_names else None
+    if not iscoroutinefunction(handler):
+        return
+
+    @functools.wraps(handler, updated=())
+    def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
+        answer = handler(*args, **kwargs)
+        return _done(wait(answer), innermost.get()) if in_bridge() else answer
+
+    setattr(view, name, call)
+
+
+async def _done(response: Any, block: Block | None) -> Any:
+    here = innermost.get()
+    if here is not None and here is not block and here.open:
+        raise TransactionManagementError(
+            "The handler of this view ran when dispatch() called it, before this 'atomic' block "
+            "was entered. Write 'async def dispatch()' and await super().dispatch() inside it."
+        )
+    return response
 
 
 def _dispatch(view: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:

@@ -38,7 +38,7 @@ from django_aio.bridge import in_bridge
 from django_aio.db import generators, leases, pool
 from django_aio.db.backends.threaded import driver_of
 from django_aio.db.gates import Block, Gate, ended, innermost, is_inside, joinable
-from django_aio.db.state import State, guests
+from django_aio.db.state import State, actor, guests
 
 _current_task = asyncio.current_task
 _running_loop = asyncio._get_running_loop
@@ -63,8 +63,6 @@ class Chain:
         """The logical connection of that alias, made or taken from the store at its first use."""
         wrapper = self.wrappers.get(alias)
         if wrapper is None:
-            if alias in self.refused:
-                raise TransactionManagementError(self.refused[alias])
             wrapper = self.wrappers[alias] = self._new(handler, alias)
         return wrapper
 
@@ -207,8 +205,7 @@ def _is_let_in(wrapper: Any) -> bool:
         return True
     task = _current_task() if _running_loop() is not None else None
     who = task or guests.get(_thread()) or threading.current_thread()
-    gate = wrapper.aio.gate
-    if gate is not None and gate.holder is not None and gate.holder in (who, _thread()):
+    if wrapper.aio.ended_by is not None and wrapper.aio.ended_by == actor():
         return True  # it ends what it was handed out
     joined = _joined.get(who, {})
     return wrapper.alias in joined and joined[wrapper.alias].wrapper is wrapper
@@ -346,6 +343,8 @@ def _connection(chain: Chain, handler: ConnectionHandler, alias: str, who: Any) 
     A task that was started in a transaction may have begun with another database.
     """
     wrapper = None
+    if alias in chain.refused:
+        raise TransactionManagementError(chain.refused[alias])
     if innermost.get() is not None:
         wrapper = _join(who, alias)
     return wrapper or chain.connection(handler, alias)

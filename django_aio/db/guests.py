@@ -116,8 +116,7 @@ class Guest:
             chain, own = self.chain, chains.Chain(self.chain.loop)
             for alias, block in self._entered.items():
                 own.refused[alias] = LEFT_BEHIND
-                if self._begun:
-                    self._spoil(block)
+                self._spoil(block)
             for alias, wrapper in list(chain.wrappers.items()) if self._begun else []:
                 if alias in self._manual:
                     own.refused[alias] = LEFT_BEHIND
@@ -135,7 +134,7 @@ class Guest:
         gate = block.gate
         for who in (self, *self.tasks):
             gate.ban(who, LEFT_BEHIND)
-        if not block.open:
+        if not block.open or not self._begun:
             return
         gate.cut(block, LEFT_BEHIND)
         block.spoiled = SPOILED

@@ -111,11 +111,19 @@ async def until_done(waited: asyncio.Future[T], deadline: float) -> bool:
 async def to_its_end(work: Awaitable[T], seconds: float = LIMIT) -> T:
     """Await `work` to its end, however often the task is cancelled meanwhile.
 
-    Returns what it returns and raises what it raises. Raises TimeoutError `seconds` after the
-    beginning; the work is cancelled then.
+    Returns what it returns and raises what it raises, or the cancellation. Raises TimeoutError
+    `seconds` after the beginning; the work is cancelled then.
     """
     doing = asyncio.ensure_future(work)
-    if not await until_done(doing, time.monotonic() + seconds):
+    try:
+        await asyncio.wait([doing], timeout=seconds)
+    except asyncio.CancelledError:
+        if await until_done(doing, time.monotonic() + seconds) and not doing.cancelled():
+            doing.exception()  # looked at, so that asyncio does not report it
+        else:
+            doing.cancel()
+        raise
+    if not doing.done():
         doing.cancel()
         raise TimeoutError
     return doing.result()

@@ -38,6 +38,7 @@ class State:
     __slots__ = (
         "chain",
         "driver",
+        "ended_by",
         "gate",
         "kept",
         "lease",
@@ -57,6 +58,7 @@ class State:
         # coroutine of a one-off loop borrows.
         self.loop = loop
         self.gate: Gate | None = None  # in a transaction
+        self.ended_by: Any = None  # who leaves a block on it, which need not be of the chain
         self.pooled = False  # whether physical connections are leased from the loop's pool
         self.pool: Any = None  # what Django's backend sees as its pool
         self.worker: Any = None  # the thread of a SQLite connection

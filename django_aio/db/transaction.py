@@ -61,6 +61,10 @@ ELSEWHERE = (
     "This 'atomic' block was entered by {entered} and left by {left}, so it was rolled back. Leave "
     "a block in the task that entered it."
 )
+NOT_ROLLED_BACK = (
+    "A block in this 'atomic' block was cancelled at the moment when it ended, so what it had done "
+    "could not be undone alone, and this block was rolled back. Try it again."
+)
 CUT = (
     "The 'atomic' block round this one was left, so this one was rolled back with it. Wait for a "
     "task inside the block that it was started in."
@@ -180,6 +184,7 @@ def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> Non
             raise cancelled or refused or ended(block)
         return
     cause = cause or cancelled
+    wrapper.aio.ended_by = who
     try:
         with shielded():
             gate.cut(block, CUT)
@@ -188,11 +193,17 @@ def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> Non
                 del wrapper.atomic_blocks[block.depth[1] :]
             _next.connection = wrapper
             upstream(None if cause is None else type(cause), cause, None)
-    except BaseException:
+    except BaseException as failure:
+        if cause is None and wrapper.in_atomic_block and not isinstance(failure, Exception):
+            # The savepoint is released, but the block reports a cancellation: whoever goes on as
+            # if it had been rolled back must not commit.
+            _spoil_outer(block, NOT_ROLLED_BACK)
         _settle(wrapper)
         raise
     finally:
         _next.connection = None
+        if wrapper.aio is not None:
+            wrapper.aio.ended_by = None
         _left(block, spoils=cause is not None)
         if held:
             gate.release(who)
@@ -228,16 +239,22 @@ def _acts_for(block: Block) -> bool:
 def _left(block: Block, *, spoils: bool) -> None:
     """The block has ended."""
     wrapper, gate = block.wrapper, block.gate
-    if spoils and block.open and wrapper.in_atomic_block and wrapper.needs_rollback:
+    if spoils and block.spoiled and wrapper.in_atomic_block and wrapper.needs_rollback:
         # It had no savepoint, or it is gone: the block round it has to end the same way.
-        outer = gate.blocks[gate.blocks.index(block) - 1] if block in gate.blocks[1:] else None
-        if outer is not None and block.spoiled is not None:
-            outer.spoiled = block.spoiled
+        _spoil_outer(block, block.spoiled)
     gate.pop(block)
     if is_inside(block):
         innermost.set(block.parent)
     if not wrapper.in_atomic_block and wrapper.aio is not None and wrapper.aio.gate is gate:
         _end(wrapper)
+
+
+def _spoil_outer(block: Block, why: str) -> None:
+    """The block round this one can only roll back."""
+    blocks = block.gate.blocks
+    if block in blocks[1:]:
+        blocks[blocks.index(block) - 1].spoiled = why
+        block.wrapper.needs_rollback = True
 
 
 def _end(wrapper: Any) -> None:

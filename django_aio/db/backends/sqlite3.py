@@ -50,6 +50,14 @@ class LockedConnection(sqlite3.Connection):
         self.inside = threading.Lock()
 
 
+def _in_transaction(connection: Any) -> bool | None:
+    """Whether a transaction is open; None if the connection is closed."""
+    try:
+        return None if connection is None else bool(connection.in_transaction)
+    except sqlite3.ProgrammingError:
+        return None
+
+
 def _inside(connection: Any) -> Any:
     """The lock of a connection. One of a project's own `factory` has none."""
     return getattr(connection, "inside", None) or contextlib.nullcontext()
@@ -65,11 +73,15 @@ class SQLiteDriver(SimpleDriver):
 
     def is_idle(self, wrapper: Any) -> bool:
         """Whether no transaction is open. sqlite3 knows without touching the file."""
-        return not wrapper.connection.in_transaction
+        return _in_transaction(wrapper.connection) is False
+
+    def is_lost(self, wrapper: Any) -> bool:
+        """Whether the connection was closed under the wrapper."""
+        return _in_transaction(wrapper.connection) is None
 
     def is_intact(self, wrapper: Any) -> bool:
         """Whether the transaction is open: a write that was interrupted has rolled it back."""
-        return wrapper.connection is not None and wrapper.connection.in_transaction
+        return _in_transaction(wrapper.connection) is True
 
     def drop(self, wrapper: Any) -> None:
         """Have the thread close the connection and end; SQLite rolls back what is open."""

@@ -25,8 +25,8 @@ def in_a_chain_of_its_own(function):
 
 async def all_returned():
     """Wait until psycopg_pool has what goes back to it."""
-    while pools._returning:
-        await asyncio.wait(pools._returning)
+    while pool.store().tasks:
+        await asyncio.wait(pool.store().tasks)
 
 
 def served_by(meet=None):

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 
 import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from conftest import postgresql_only
-from django.db import DataError, OperationalError, connection
+from django.db import DataError, OperationalError, connection, transaction
 from testapp.models import Author
 
 from django_aio import run
@@ -196,3 +198,95 @@ async def test_a_mode_is_set_without_a_wait(mode, value, monkeypatch):
         with pytest.raises(StopIteration):
             run(setattr, connection.connection, mode, each).send(None)
         assert getattr(connection.connection, mode) == each
+
+
+async def waiting_statement():
+    """A task that waits for the answer of a statement, and its physical connection."""
+    slept_on.clear()
+    task = asyncio.create_task(sleeping())
+    for _ in range(500):
+        face = slept_on[-1] if slept_on else None
+        if face is not None and face._waiting is not None:
+            return task, face
+        await asyncio.sleep(0.01)
+    raise AssertionError("it does not wait")
+
+
+slept_on = []
+
+
+async def sleeping():
+    async with connection.cursor() as cursor:
+        slept_on.append(connection.connection)
+        await cursor.execute("SELECT pg_sleep(30)")
+
+
+async def test_closing_wakes_who_waits():
+    task, face = await waiting_statement()
+    descriptor = face.pgconn.socket
+    face.shut()
+    with pytest.raises(OperationalError, match="was closed while"):
+        await task
+    assert not asyncio.get_running_loop().remove_reader(descriptor)
+
+
+async def test_closing_between_the_answer_and_its_reading():
+    """psycopg's generator must not go on: it has a pointer to what is freed."""
+    task, face = await waiting_statement()
+    face._waiting.waiter.set_result(None)
+    face.shut()
+    with pytest.raises(OperationalError, match="was closed while"):
+        await task
+
+
+async def test_closing_from_another_thread():
+    task, face = await waiting_statement()
+    await asyncio.to_thread(face.shut)
+    with pytest.raises(OperationalError, match="was closed while"):
+        await task
+
+
+async def test_closing_under_a_thread_hangs_up():
+    """To free the handle that a thread is inside of would crash the process."""
+    inside = threading.Event()
+
+    def sleep():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            faces.append(connection.connection)
+            inside.set()
+            cursor.execute("SELECT pg_sleep(30)")
+
+    faces = []
+    task = asyncio.create_task(sync_to_async(sleep, thread_sensitive=False)())
+    await asyncio.to_thread(inside.wait, 10)
+    while faces[0]._inside.acquire_now():  # until the thread is inside
+        faces[0]._inside.release()
+        await asyncio.sleep(0.001)
+    faces[0].shut()
+    with pytest.raises(OperationalError):
+        await asyncio.wait_for(task, 10)
+
+
+async def test_a_lost_connection_is_replaced():
+    await Author.objects.aexists()
+    connection.connection.shut()
+    assert await Author.objects.acount() == 0
+    async with transaction.atomic():
+        await Author.objects.acreate(name="a")
+    connection.connection.shut()
+    async with transaction.atomic():
+        await Author.objects.acreate(name="b")
+    assert await Author.objects.acount() == 2
+
+
+async def test_a_cancellation_that_insists_cancels_the_statement():
+    """As anyio's scopes do: at every await, also of the clean-up."""
+    task, _ = await waiting_statement()
+    began = time.monotonic()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 4  # it did not need the limit

@@ -22,7 +22,8 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Any, Self, cast
 
@@ -47,6 +48,8 @@ READY_W = Ready.W
 # How long statements that need no wait may keep the loop from other tasks, in seconds.
 MAX_BUSY_TIME = 0.005
 
+CLOSED = "The connection was closed while this statement was waiting for its answer."
+
 logger = logging.getLogger("django_aio.db")
 
 
@@ -58,26 +61,36 @@ class Watch:
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: int) -> None:
         self.loop = loop
         self.socket = socket
-        self.waiter: asyncio.Future[None] = loop.create_future()
+        self.waiter: asyncio.Future[None] | None = None
         self.ready = 0
 
     def add(self, wanted: int) -> None:
         """Have the loop watch the socket."""
         if wanted & WAIT_R:
-            self.loop.add_reader(self.socket, self._is_ready, READY_R)
+            self.loop.add_reader(self.socket, self.wake, READY_R)
         if wanted & WAIT_W:
-            self.loop.add_writer(self.socket, self._is_ready, READY_W)
+            self.loop.add_writer(self.socket, self.wake, READY_W)
 
-    def remove(self, wanted: int) -> None:
+    def remove(self) -> None:
         """Have the loop watch it no more."""
-        if wanted & WAIT_R:
-            self.loop.remove_reader(self.socket)
-        if wanted & WAIT_W:
-            self.loop.remove_writer(self.socket)
+        self.loop.remove_reader(self.socket)
+        self.loop.remove_writer(self.socket)
 
-    def _is_ready(self, state: int) -> None:
+    def wake(self, state: int = 0) -> None:
+        """The socket is ready, or the time is up."""
         self.ready |= state
-        _resolve(self.waiter)
+        if self.waiter is not None:
+            _resolve(self.waiter)
+
+    async def answered(self, *, insists: bool) -> bool:
+        """Wait once. Returns whether the socket is ready. With `insists` ignores a cancellation."""
+        self.waiter = self.loop.create_future()
+        try:
+            await self.waiter
+        except asyncio.CancelledError:
+            if not insists:
+                raise
+        return bool(self.ready)
 
 
 class CooperativeConnection(psycopg.Connection[Any]):
@@ -89,12 +102,13 @@ class CooperativeConnection(psycopg.Connection[Any]):
     _twin: Twin | None = None
     lent_at = 0.0  # when its pool last lent it, by time.monotonic()
     _yielded = 0.0  # when the loop last went on during a wait of this connection
-    # Who waits on the socket: loop, descriptor and future. Written by the loop's thread.
-    _waiting: tuple[asyncio.AbstractEventLoop, int, asyncio.Future[None] | None] | None = None
+    # Who waits on the socket. Written by the thread of that loop.
+    _waiting: Watch | None = None
 
     def __init__(self, pgconn: Any, *args: Any) -> None:
         super().__init__(pgconn, *args)
-        self.lock = ConnectionLock()  # type: ignore[assignment]
+        self._inside = ConnectionLock()
+        self.lock = self._inside  # type: ignore[assignment]
         # Server-side cursors: those that are open, and those to be closed on the server by whoever
         # next opens a cursor here. Their end may come in a destructor, where nobody can wait.
         self.open_streams: set[Any] = set()
@@ -234,15 +248,20 @@ class CooperativeConnection(psycopg.Connection[Any]):
 
     def _until_readable(self) -> None:
         loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
-        answered = loop.create_future()
+        self._waiting = watch = Watch(loop, descriptor)
+        watch.waiter = answered = loop.create_future()
         loop.add_reader(descriptor, _resolve, answered)
-        self._waiting = waiting = (loop, descriptor, answered)
         try:
             wait(answered)
         finally:
-            if self._waiting is waiting:
+            closed = self._waiting is not watch
+            if not closed:
                 self._waiting = None
                 loop.remove_reader(descriptor)
+        if closed:
+            # After its answer had come, but before this. The generator has a pointer to what is
+            # freed now.
+            raise psycopg.OperationalError(CLOSED)
         self._yielded = monotonic()
 
     def _let_the_loop_go_on(self) -> None:
@@ -273,30 +292,29 @@ class CooperativeConnection(psycopg.Connection[Any]):
         With a deadline (time.monotonic()) cancellations are ignored until then, and TimeoutError is
         raised.
         """
-        loop = asyncio.get_running_loop()
-        watch = Watch(loop, self.pgconn.socket)
+        watch = Watch(asyncio.get_running_loop(), self.pgconn.socket)
         timer = None
         if deadline is not None:
-            timer = loop.call_later(max(0.0, deadline - monotonic()), _resolve, watch.waiter)
+            timer = watch.loop.call_later(max(0.0, deadline - monotonic()), watch.wake)
         watch.add(wanted)
-        self._waiting = waiting = (loop, watch.socket, watch.waiter)
+        self._waiting = watch
         try:
-            await watch.waiter
-        except asyncio.CancelledError:
-            if deadline is None:
-                raise
+            # Between two cancellations the loop goes on watching: it might not have had the time
+            # to see the answer, if the task is cancelled in each of its turns.
+            while not await watch.answered(insists=deadline is not None):
+                if deadline is not None and monotonic() >= deadline:
+                    raise TimeoutError
         finally:
             if timer is not None:
                 timer.cancel()
-            if self._waiting is waiting:
+            closed = self._waiting is not watch
+            if not closed:
                 self._waiting = None
-                watch.remove(wanted)
+                watch.remove()
+        if closed:
+            raise psycopg.OperationalError(CLOSED)
         self._yielded = monotonic()
-        if watch.ready or deadline is None:
-            return watch.ready
-        if monotonic() >= deadline:
-            raise TimeoutError
-        return await self._ready(wanted, deadline)
+        return watch.ready
 
     async def _cancelled(self, gen: Any, wanted: int, error: asyncio.CancelledError) -> Any:
         """Go on after a cancellation during a wait.
@@ -309,11 +327,10 @@ class CooperativeConnection(psycopg.Connection[Any]):
             return await self._drain(gen, wanted, shield.deadline)
         if self.pgconn.transaction_status == ACTIVE:
             deadline = monotonic() + LIMIT
-            try:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await to_its_end(self._cancel_on_server(), LIMIT)
+            with contextlib.suppress(psycopg.Error):  # as expected
                 await self._drain(gen, wanted, deadline)
-            except (psycopg.Error, TimeoutError, asyncio.CancelledError):
-                pass  # as expected, or the loop is ending and cancels every task
             if self.pgconn.transaction_status == ACTIVE:
                 self._finish()
         raise error
@@ -341,11 +358,23 @@ class CooperativeConnection(psycopg.Connection[Any]):
         except psycopg.Error as error:
             logger.warning("A statement could not be cancelled on the server: %s", error)
 
+    def _while_open(self, gen: Any) -> Generator[Any, Any, Any]:
+        """The generator, which is not advanced once the connection was closed under it."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if self.is_lost:
+                    raise psycopg.OperationalError(CLOSED)
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
     def interrupt(self) -> None:
         """Cancel the statement that runs now, on the server. Waits for nothing; any thread."""
         waiting, loop = self._waiting, asyncio._get_running_loop()
-        if waiting is not None and not waiting[0].is_closed():
-            loop = waiting[0]
+        if waiting is not None and not waiting.loop.is_closed():
+            loop = waiting.loop
         if loop is None:
             with contextlib.suppress(psycopg.Error):
                 self.cancel_safe(timeout=LIMIT)
@@ -357,17 +386,21 @@ class CooperativeConnection(psycopg.Connection[Any]):
 
         Whoever waits on its socket gets an error first (R9). A thread that is inside libpq with it
         finds its socket at an end instead: freeing the handle under it would crash the process.
+
+        The server does not notice before a statement has ended, so that is cancelled as well.
         """
         if self.is_lost:
             return
         waiting = self._waiting
         if waiting is None:
-            if self.lock.locked():
-                _hang_up(self.pgconn.socket)
-            else:
+            if self._inside.acquire_now():
                 self._finish()
+                self._inside.release()
+            else:
+                self._cancel_without_waiting()
+                _hang_up(self.pgconn.socket)
             return
-        loop = waiting[0]
+        loop = waiting.loop
         if loop is not asyncio._get_running_loop() and loop.is_running():
             loop.call_soon_threadsafe(self.shut)
         else:
@@ -375,15 +408,21 @@ class CooperativeConnection(psycopg.Connection[Any]):
 
     def close(self) -> None:
         """Close the connection, as psycopg does. Whoever waits on its socket gets an error."""
-        if not self.closed and getattr(self, "_pool", None) is None:
-            self._wake()
-            self._mark_forgotten()
-        super().close()
+        if self.closed or getattr(self, "_pool", None) is not None:
+            super().close()
+        else:
+            self._closed = True
+            self.shut()
 
     def _finish(self) -> None:
         self._wake()
         self._mark_forgotten()
+        self._cancel_without_waiting()
         self.pgconn.finish()
+
+    def _cancel_without_waiting(self) -> None:
+        if self.pgconn.transaction_status == ACTIVE:
+            threading.Thread(target=_cancel_by, args=(self.pgconn.get_cancel(),)).start()
 
     def _mark_forgotten(self) -> None:
         """They end with the connection."""
@@ -392,20 +431,12 @@ class CooperativeConnection(psycopg.Connection[Any]):
 
     def _wake(self) -> None:
         """Have the loop let go of the socket, and its waiter know."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
+        watch, self._waiting = self._waiting, None
+        if watch is None or watch.loop.is_closed():
             return
-        loop, descriptor, waiter = waiting
-        if loop.is_closed():
-            return
-        loop.remove_reader(descriptor)
-        loop.remove_writer(descriptor)
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(
-                psycopg.OperationalError(
-                    "The connection was closed while this statement was waiting for its answer."
-                )
-            )
+        watch.remove()
+        if watch.waiter is not None and not watch.waiter.done():
+            watch.waiter.set_exception(psycopg.OperationalError(CLOSED))
 
 
 class Twin(psycopg.AsyncConnection[Any]):
@@ -425,20 +456,23 @@ class Twin(psycopg.AsyncConnection[Any]):
         face = CooperativeConnection.over(self)
         if not args and not kwargs:
             return await face.drive(gen)
-        # With a limit of time, as for notifications: psycopg looks again now and then, and finds a
-        # connection that was closed meanwhile.
-        loop = asyncio.get_running_loop()
-        face._waiting = waiting = (loop, self.pgconn.socket, None)
+        # With a limit of time, as for notifications: psycopg looks again now and then.
+        face._waiting = watch = Watch(asyncio.get_running_loop(), self.pgconn.socket)
         try:
-            return await super().wait(gen, *args, **kwargs)
+            return await super().wait(face._while_open(gen), *args, **kwargs)
         finally:
-            if face._waiting is waiting:
+            if face._waiting is watch:
                 face._waiting = None
 
 
 def mark_closed(cursor: psycopg.ServerCursor[Any]) -> None:
     """Have psycopg know that a server-side cursor is gone, without telling the server."""
     psycopg.Cursor.close(cursor)
+
+
+def _cancel_by(request: Any) -> None:
+    with contextlib.suppress(psycopg.Error):
+        request.cancel()
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -35,9 +35,9 @@ class ConnectionLock:
             return True
         return self._lock.acquire()
 
-    def locked(self) -> bool:
-        """Whether anybody has it."""
-        return self._lock.locked()
+    def acquire_now(self) -> bool:
+        """Take the lock unless somebody has it. Returns whether it was taken."""
+        return self._lock.acquire(blocking=False)
 
     def release(self) -> None:
         """Give the lock back, to a task that waits if there is one."""

@@ -26,6 +26,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from types import FrameType
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -247,6 +248,17 @@ def in_bridge() -> bool:
     library started.
     """
     return type(getcurrent()) is _Worker
+
+
+def outer_frame() -> FrameType | None:
+    """The frame of the `run()` that this code was started by; its callers are those that await it.
+
+    None outside the bridge.
+    """
+    worker = getcurrent()
+    if type(worker) is not _Worker:
+        return None
+    return cast("FrameType | None", worker.parent.gr_frame)  # type: ignore[union-attr]
 
 
 def _refuse(awaitable: Awaitable[object]) -> NoReturn:

@@ -48,12 +48,14 @@ _thread = threading.get_ident
 class Chain:
     """The logical connections of one task, and of its guests while it waits for them."""
 
-    __slots__ = ("__weakref__", "ended", "loop", "refused", "wrappers")
+    __slots__ = ("__weakref__", "ended", "loop", "refused", "watched", "wrappers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.loop = loop
         self.wrappers: dict[str, Any] = {}
         self.ended = False
+        # Whether the generators of its loop were watched when it began: see generators.py.
+        self.watched = generators.watch()
         # Why there is no connection of an alias any more: of a guest that was left behind (R8).
         self.refused: dict[str, str] = {}
         if loop is not None:
@@ -110,8 +112,10 @@ class ThreadChain(Chain):
         super().__init__(None)
         local = connections._connections  # type: ignore[attr-defined]
         for alias in connections.settings:
-            with contextlib.suppress(AttributeError):
-                self.wrappers[alias] = getattr(local, alias)
+            wrapper = getattr(local, alias, None)
+            # Where the thread has joined a transaction it uses that, and nothing of its own.
+            if wrapper is not None and (wrapper.in_atomic_block or joinable(alias) is None):
+                self.wrappers[alias] = wrapper
 
     def _new(self, handler: ConnectionHandler, alias: str) -> Any:
         return manage(handler.create_connection(alias), self)
@@ -238,7 +242,6 @@ def _own(task: asyncio.Task[Any]) -> Chain:
     if chain is None:
         chain = _tasks[task] = Chain(task.get_loop())
         task.add_done_callback(_ended)
-        generators.watch()
     return chain
 
 
@@ -260,15 +263,23 @@ def _join(who: Any, alias: str) -> Any:
             raise ended(block)
         return block.wrapper
     found = joinable(alias)
+    if found is not None and found.unwatched:
+        generators.let_close(found)
+        found = joinable(alias)
     if found is None:
         return None
-    _joined.setdefault(who, {})[alias] = found
+    joins(who, alias, found)
     return found.wrapper
 
 
 def joined_by(who: Any) -> dict[str, Block]:
     """The blocks that a task or thread has joined, by alias."""
     return _joined.get(who, {})
+
+
+def joins(who: Any, alias: str, block: Block) -> None:
+    """Note that a task, thread or guest has joined the transaction of a block."""
+    _joined.setdefault(who, {})[alias] = block
 
 
 def of_plain_thread(wrapper: Any) -> bool:
@@ -298,7 +309,7 @@ def _join_thread(task: asyncio.Task[Any], alias: str, wrapper: Any) -> Any:
         gate = wrapper.aio.gate = Gate()
         gate.push(Block(wrapper, gate, None))
     base = gate.blocks[0]
-    _joined.setdefault(task, {})[alias] = base
+    joins(task, alias, base)
     innermost.set(base)
     return wrapper
 

@@ -43,6 +43,7 @@ class Block:
         "generators",
         "open",
         "parent",
+        "rolled_back",
         "spoiled",
         "unwatched",
         "who",
@@ -61,10 +62,26 @@ class Block:
         self.spoiled: str | None = None
         # Whether the generator that it was entered in is being closed: see generators.py.
         self.abandoned = False
+        self.rolled_back = False
         self.generators: tuple[int, ...] = ()
         self.unwatched = 0
         # Where Django's lists of blocks and savepoints stand inside it.
         self.depth = (len(wrapper.savepoint_ids), len(wrapper.atomic_blocks))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is open, and its generator is not being closed, but by this context."""
+        return self.open and not (self.abandoned and self not in closing.get())
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether what was done in it is gone: it was rolled back, or one round it."""
+        block: Block | None = self
+        while block is not None:
+            if block.gate is self.gate and (block.rolled_back or block.cut_short):
+                return True
+            block = block.parent
+        return False
 
 
 # The innermost block of this context, of any connection.
@@ -88,9 +105,12 @@ def block_of(wrapper: Any) -> Block | None:
 
 
 def joinable(alias: str) -> Block | None:
-    """The innermost open block of this context on a connection of that alias."""
+    """The innermost open block of this context on a connection of that alias.
+
+    Nobody joins one whose generator is being closed.
+    """
     block = innermost.get()
-    while block is not None and not (block.open and block.wrapper.alias == alias):
+    while block is not None and not (block.wrapper.alias == alias and block.is_usable):
         block = block.parent
     return block
 

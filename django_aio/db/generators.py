@@ -17,6 +17,7 @@ loop to begin closing it.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import inspect
@@ -25,6 +26,7 @@ from collections.abc import AsyncGenerator, Callable
 from types import FrameType
 from typing import Any
 
+from django_aio.bridge import in_bridge, outer_frame, wait
 from django_aio.db.gates import Block, closing, held, innermost
 
 # A frame of these kinds is called by the one that awaits it.
@@ -34,6 +36,10 @@ AWAITED = (
     | inspect.CO_ITERABLE_COROUTINE
     | inspect.CO_GENERATOR
 )
+
+# In how many frames the generator is looked for that a `with` statement stands in: the first, or
+# that behind an ExitStack or a context manager.
+NEAR = 4
 
 # How many turns of the loop lie between leaving a generator and the first step of its closing.
 TURNS = 2
@@ -78,7 +84,14 @@ def watch() -> bool:
     return False
 
 
-def hold(block: Block, frame: FrameType | None, *, watched: bool) -> None:
+def let_close(block: Block | None) -> None:
+    """Let the loop begin to close a generator that was left, if it was: see above."""
+    if block is not None and block.unwatched and in_bridge():
+        for _ in range(block.unwatched):
+            wait(asyncio.sleep(0))
+
+
+def hold(block: Block, frame: FrameType | None, *, watched: bool = True) -> None:
     """Note which generators hold a block: those among `frame` and the frames that await it."""
     found = []
     while frame is not None and frame.f_code.co_flags & AWAITED:
@@ -87,8 +100,25 @@ def hold(block: Block, frame: FrameType | None, *, watched: bool) -> None:
             held.setdefault(id(frame), []).append(block)
         frame = frame.f_back
     block.generators = tuple(found)
-    if not watched:
+    chain = block.wrapper.aio.chain
+    chain.watched = chain.watched and watched
+    if not chain.watched:
         block.unwatched = TURNS * len(found)
+
+
+def hold_bridged(block: Block, frame: FrameType) -> None:
+    """The same for a block that synchronous code in the bridge enters, in a generator.
+
+    That may outlive the `run()` that began it, held by an asynchronous one.
+    """
+    caller: FrameType | None = frame
+    for _ in range(NEAR):
+        if caller is None:
+            return
+        if caller.f_code.co_flags & inspect.CO_GENERATOR:
+            hold(block, outer_frame())
+            return
+        caller = caller.f_back
 
 
 # Whether the garbage collector of Python is at work: what it finalises has nothing to do with the

@@ -28,7 +28,7 @@ from django_aio.bridge import in_bridge, wait
 from django_aio.db import chains
 from django_aio.db.gates import Block, innermost
 from django_aio.db.state import guests, on_loop, thread_id
-from django_aio.db.turns import own_block
+from django_aio.db.turns import interrupt, own_block
 
 C = TypeVar("C", bound="SyncToAsync[..., Any] | AsyncToSync[..., Any]")
 
@@ -75,9 +75,9 @@ class Guest:
             elif wrapper.connection is not None and not wrapper.autocommit:
                 self._manual.add(alias)
         for alias, block in (joined or {}).items():
+            chains.joins(self, alias, block)
             if block.open:
                 self._entered[alias] = block
-                chains._joined.setdefault(self, {})[alias] = block
 
     def __str__(self) -> str:
         return "a thread that a coroutine waits for"
@@ -114,6 +114,7 @@ class Guest:
                 return
             self.left = True
             chain, own = self.chain, chains.Chain(self.chain.loop)
+            self._entered |= chains.joined_by(self)  # what its own first statement joined
             for alias, block in self._entered.items():
                 own.refused[alias] = LEFT_BEHIND
                 self._spoil(block)
@@ -140,7 +141,7 @@ class Guest:
         block.spoiled = SPOILED
         block.wrapper.needs_rollback = True
         if gate.holder is self or gate.holder in self.tasks:
-            block.wrapper.aio.driver.interrupt(block.wrapper)
+            interrupt(block.wrapper)
 
     def _end_own(self) -> None:
         """The function of a guest that was left behind has returned."""
@@ -199,8 +200,10 @@ def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
         if guest is not None:
             return upstream(_rooted(self, guest), *args, **kwargs)
         lent = chains.ThreadChain()
+        joined = chains.joined_by(threading.current_thread())
         with lent.lent():
-            return upstream(_rooted(self, Guest(lent), lent.base_blocks), *args, **kwargs)
+            guest = Guest(lent, joined)
+            return upstream(_rooted(self, guest, lent.base_blocks), *args, **kwargs)
 
     return __call__
 
@@ -223,6 +226,8 @@ def _rooted(
         if begin is not None:
             begin()
         chains._tasks[task] = guest.chain
+        for alias, block in chains.joined_by(guest).items():
+            chains.joins(task, alias, block)
         guest.tasks.add(task)
         try:
             return await awaitable(*args, **kwargs)

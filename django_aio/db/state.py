@@ -7,6 +7,7 @@ Below the drivers, so that all of them and the chains can use it.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,7 @@ class State:
         "driver",
         "ended_by",
         "gate",
+        "interrupting",
         "kept",
         "lease",
         "loop",
@@ -58,6 +60,8 @@ class State:
         # coroutine of a one-off loop borrows.
         self.loop = loop
         self.gate: Gate | None = None  # in a transaction
+        # A cancel request that is under way to the server, for a statement of a guest.
+        self.interrupting: concurrent.futures.Future[None] | None = None
         self.ended_by: Any = None  # who leaves a block on it, which need not be of the chain
         self.pooled = False  # whether physical connections are leased from the loop's pool
         self.pool: Any = None  # what Django's backend sees as its pool

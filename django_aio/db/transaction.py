@@ -1,340 +1,26 @@
-"""Transactions that can be awaited: `async with transaction.atomic():`, decorators, joined tasks.
+"""What runs inside transactions, and after them: statements in turn, and the hooks of on_commit().
 
-Django's `Atomic` decides everything; it runs inside the bridge. What is added is who may use the
-connection meanwhile (`gates.py`), and how a block ends:
-
-- R7. Entering a block hands out a `Block`, and leaving it acts on that, in whichever task. Where it
-  has ended meanwhile nothing is sent; who thought to commit gets an error.
-- What ends a block is shielded (`shield.py`): the transaction is decided before a cancellation goes
-  on. One that cannot be decided is closed with its connection, which rolls back what was not
-  committed.
-- A block that rolls back waits for nobody further in: their blocks end with it. If it ends by a
-  cancellation, a statement that somebody else has running in it is cancelled on the server.
-- A statement that was cancelled may have ended the whole transaction on the server, so its block
-  cannot commit.
-- When the hooks of `on_commit()` run, the transaction has ended for them and what they start.
+How a block begins and ends is in `atomic.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
-import copy
 import functools
-import inspect
-import sys
-import threading
-import time
 from collections.abc import Callable
-from contextlib import ContextDecorator
-from types import TracebackType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.db import DEFAULT_DB_ALIAS
-from django.db.transaction import Atomic, TransactionManagementError
 
 from django_aio.bridge import in_bridge, run, wait
-from django_aio.db import chains, generators, leases, pool
-from django_aio.db.gates import Block, Gate, closing, ended, innermost, is_inside
-from django_aio.db.shield import LIMIT, shielded, unshielded, until_done
-from django_aio.db.state import actor, on_loop
+from django_aio.db import chains, leases
+from django_aio.db.atomic import end_transaction
+from django_aio.db.gates import innermost, is_inside
+from django_aio.db.shield import unshielded
+from django_aio.db.state import actor
 from django_aio.db.turns import spoil, take_turn
-
-Exc = type[BaseException] | None
-
-
-class _Next(threading.local):
-    """What the very next call of this thread is told, past Django's signatures.
-
-    Nothing waits between the telling and the call.
-    """
-
-    connection: Any = None  # that get_connection() is to return
-    is_awaited = False  # that the end of a block is awaited, so that it may wait
-
-
-_next = _Next()
-
-ELSEWHERE = (
-    "This 'atomic' block was entered by {entered} and left by {left}, so it was rolled back. Leave "
-    "a block in the task that entered it."
-)
-NOT_ROLLED_BACK = (
-    "A block in this 'atomic' block was cancelled at the moment when it ended, so what it had done "
-    "could not be undone alone, and this block was rolled back. Try it again."
-)
-CUT = (
-    "The 'atomic' block round this one was left, so this one was rolled back with it. Wait for a "
-    "task inside the block that it was started in."
-)
-
-
-def get_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`django.db.transaction.get_connection`: the connection of a block that is being left."""
-
-    @functools.wraps(upstream)
-    def get_connection(using: str | None = None) -> Any:
-        given, _next.connection = _next.connection, None
-        return upstream(using) if given is None else given
-
-    return get_connection
-
-
-# What `Atomic` objects were handed out, under the attribute _aio_blocks: a Block, or the connection
-# itself in a plain thread. One object may be used by several tasks and threads.
-Handed = list[tuple[Any, Any]]
-
-
-def _hand_out(atomic: Any, what: Any) -> None:
-    vars(atomic).setdefault("_aio_blocks", []).append((actor(), what))
-
-
-def _take_back(atomic: Any) -> Any:
-    """What leaves now was handed this: by the same task or thread, last come first."""
-    handed: Handed = vars(atomic).get("_aio_blocks") or []
-    who = actor()
-    at = next((at for at in reversed(range(len(handed))) if handed[at][0] == who), None)
-    if at is None:
-        # Another task closes a generator: the context knows whose block it holds.
-        at = next((at for at, (_, what) in enumerate(handed) if _is_here(what)), len(handed) - 1)
-    return handed.pop(at)[1] if handed else None
-
-
-def _is_here(what: Any) -> bool:
-    return isinstance(what, Block) and is_inside(what)
-
-
-def enter(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`Atomic.__enter__`: in a chain, when it is the block's turn."""
-
-    @functools.wraps(upstream)
-    def __enter__(self: Any) -> None:
-        wrapper: Any = chains.current_connection(self.using or DEFAULT_DB_ALIAS)
-        state = wrapper.aio
-        if state is None or chains.of_plain_thread(wrapper):
-            upstream(self)
-            _hand_out(self, wrapper)
-            return
-        leases.forget_lost(wrapper)
-        held = take_turn(wrapper)
-        gate = state.gate if wrapper.in_atomic_block and state.gate else Gate()
-        leases.begin_lease(wrapper)
-        try:
-            upstream(self)
-            block = Block(wrapper, gate, innermost.get(), actor())
-            gate.push(block)
-            innermost.set(block)
-            state.gate = gate
-            _hand_out(self, block)
-        except BaseException:
-            _settle(wrapper)
-            raise
-        finally:
-            if held is not None:
-                held.release(actor())
-
-    return __enter__
-
-
-def leave(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`Atomic.__exit__`: in a chain, when all blocks further in have ended."""
-
-    @functools.wraps(upstream)
-    def __exit__(
-        self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: Any
-    ) -> None:
-        is_awaited, _next.is_awaited = _next.is_awaited, False
-        what = _take_back(self)
-        if not isinstance(what, Block):
-            if what is not None:
-                _next.connection = what
-            try:
-                upstream(self, exc_type, exc_value, traceback)
-            finally:
-                _next.connection = None
-            if what is not None and what.aio is not None and not what.in_atomic_block:
-                _end(what)
-        elif exc_type is GeneratorExit and not is_awaited and _in_a_destructor(what):
-            _leave_soon(what, functools.partial(upstream, self), exc_value)
-        else:
-            _leave(what, functools.partial(upstream, self), exc_value)
-
-    return __exit__
-
-
-Upstream = Callable[[Exc, BaseException | None, Any], None]
-
-
-def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> None:
-    """End a block: commit, or roll back where an exception passes or it cannot commit.
-
-    Acts on what the block was handed out. Raises the cancellation that it put off, and
-    TransactionManagementError where it could not commit.
-    """
-    refused = _refusal(block)
-    cause = error or refused
-    wrapper, gate, who = block.wrapper, block.gate, actor()
-    held, cancelled = _take_over(block, cause) if block.open else (False, None)
-    if not block.open:  # already, or since then: nothing of it is left to end
-        if held:
-            gate.release(who)
-        if error is None:
-            raise cancelled or refused or ended(block)
-        return
-    cause = cause or cancelled
-    wrapper.aio.ended_by = who
-    try:
-        with shielded():
-            gate.cut(block, CUT)
-            if wrapper.in_atomic_block:
-                del wrapper.savepoint_ids[block.depth[0] :]
-                del wrapper.atomic_blocks[block.depth[1] :]
-            _next.connection = wrapper
-            upstream(None if cause is None else type(cause), cause, None)
-    except BaseException as failure:
-        if cause is None and wrapper.in_atomic_block and not isinstance(failure, Exception):
-            # The savepoint is released, but the block reports a cancellation: whoever goes on as
-            # if it had been rolled back must not commit.
-            _spoil_outer(block, NOT_ROLLED_BACK)
-        _settle(wrapper)
-        raise
-    finally:
-        _next.connection = None
-        if wrapper.aio is not None:
-            wrapper.aio.ended_by = None
-        _left(block, spoils=cause is not None)
-        if held:
-            gate.release(who)
-        leases.end_lease(wrapper)
-        leases.drop_if_ended(wrapper)
-    if cancelled is not None:
-        raise cancelled
-    if refused is not None and error is None:
-        raise refused
-
-
-def _refusal(block: Block) -> TransactionManagementError | None:
-    """Why the block must not commit, if so."""
-    if block.open and block.spoiled is not None:
-        return TransactionManagementError(block.spoiled)
-    who = actor()
-    if block.open and block.who != who and not _acts_for(block):
-        return TransactionManagementError(
-            ELSEWHERE.format(entered=_name(block.who), left=_name(who))
-        )
-    return None
-
-
-def _name(who: Any) -> str:
-    return f"task {who.get_name()!r}" if isinstance(who, asyncio.Task) else f"thread {who}"
-
-
-def _acts_for(block: Block) -> bool:
-    """Whether the running task or thread is of the block's chain, or closes its generator."""
-    return chains.member_of(block.wrapper.aio.chain) or block in closing.get()
-
-
-def _left(block: Block, *, spoils: bool) -> None:
-    """The block has ended."""
-    wrapper, gate = block.wrapper, block.gate
-    if spoils and block.spoiled and wrapper.in_atomic_block and wrapper.needs_rollback:
-        # It had no savepoint, or it is gone: the block round it has to end the same way.
-        _spoil_outer(block, block.spoiled)
-    gate.pop(block)
-    if is_inside(block):
-        innermost.set(block.parent)
-    if not wrapper.in_atomic_block and wrapper.aio is not None and wrapper.aio.gate is gate:
-        _end(wrapper)
-
-
-def _spoil_outer(block: Block, why: str) -> None:
-    """The block round this one can only roll back."""
-    blocks = block.gate.blocks
-    if block in blocks[1:]:
-        blocks[blocks.index(block) - 1].spoiled = why
-        block.wrapper.needs_rollback = True
-
-
-def _end(wrapper: Any) -> None:
-    """The transaction is over: who joined it is told so."""
-    gate, wrapper.aio.gate = wrapper.aio.gate, None
-    if gate is not None:
-        for block in list(gate.blocks):
-            gate.pop(block)
-        gate.release(gate.holder)
-
-
-def _take_over(
-    block: Block, cause: BaseException | None
-) -> tuple[bool, asyncio.CancelledError | None]:
-    """Take the gate to end the block. Returns whether it was taken, and a cancellation meanwhile.
-
-    A block that commits waits for those further in. One that rolls back does not, and if it does so
-    because its task was cancelled, or a generator is closed, the statement that somebody else has
-    running is cancelled too. If that does not end, the connection is closed.
-    """
-    gate, who = block.gate, actor()
-    cancelled = None
-    if not isinstance(cause, (asyncio.CancelledError, GeneratorExit)):
-        try:
-            return gate.acquire(who, block, rolls_back=cause is not None), None
-        except TransactionManagementError:
-            return False, None  # the block has ended
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if gate.holder == who:
-        return False, cancelled
-    turn = gate.ask(who, block, rolls_back=True)
-    if turn is None:
-        return True, cancelled
-    block.wrapper.aio.driver.interrupt(block.wrapper)
-    if in_bridge():
-        done = wait(until_done(asyncio.wrap_future(turn), time.monotonic() + LIMIT))
-    else:
-        done = bool(concurrent.futures.wait([turn], LIMIT).done)
-    if done and turn.exception() is None:
-        return True, cancelled
-    gate.withdraw(who, turn)
-    if block.open:
-        _sever(block.wrapper)
-    return False, cancelled
-
-
-def _sever(wrapper: Any) -> None:
-    """Close the connection of a transaction that cannot be ended in order."""
-    if wrapper.connection is not None:
-        wrapper.aio.driver.sever(wrapper)
-    if wrapper.in_atomic_block:
-        wrapper.closed_in_transaction = wrapper.needs_rollback = True
-
-
-def _in_a_destructor(block: Block) -> bool:
-    """Whether a generator that holds the block may be closed where nobody can wait for the end.
-
-    A synchronous one is closed by whoever drops it. A thread without a loop can wait.
-    """
-    return block.wrapper.aio.loop is not None and asyncio._get_running_loop() is not None
-
-
-def _leave_soon(block: Block, upstream: Upstream, error: BaseException | None) -> None:
-    """End the block in a task of its own. What its chain does next waits for that at the gate."""
-    if not block.open:
-        return
-    gate, wrapper = block.gate, block.wrapper
-    gate.abandon(block)
-    on_loop(
-        wrapper.aio.loop,
-        _leave_in_task,
-        *(block, upstream, error),
-        otherwise=functools.partial(_sever, wrapper),
-    )
-
-
-def _leave_in_task(block: Block, upstream: Upstream, error: BaseException | None) -> None:
-    context = generators.closing_context((block,))
-    pool.store().start(run(_leave, block, upstream, error), context)
 
 
 def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -346,6 +32,7 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
             return upstream(self, *args, **kwargs)
         gate = take_turn(self.db)
         try:
+            self.db.aio.driver.tidy(self.db)
             return upstream(self, *args, **kwargs)
         except asyncio.CancelledError:
             _cancelled(self)
@@ -369,73 +56,6 @@ def _cancelled(cursor: Any) -> None:
             cursor.close()
 
 
-async def aenter(self: Atomic) -> None:
-    """Open the transaction, or a savepoint inside one, as `with atomic()` does."""
-    watched = generators.watch()
-    await run(self.__enter__)
-    block = innermost.get()
-    if block is not None:
-        generators.hold(block, sys._getframe(1), watched=watched)
-
-
-async def aexit(
-    self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: TracebackType | None
-) -> None:
-    """Commit, or roll back where an exception passes, as `with atomic()` does."""
-    await run(_exit_awaited, self, exc_type, exc_value, traceback)
-
-
-def _exit_awaited(self: Atomic, *error: Any) -> None:
-    _next.is_awaited = True
-    self.__exit__(*error)
-
-
-def _settle(wrapper: Any) -> None:
-    """After a failed entry or exit: close a connection that may be in an undecided transaction.
-
-    A statement that was cancelled may have begun a transaction, or ended it, without Django
-    knowing.
-    """
-    if wrapper.in_atomic_block or wrapper.connection is None:
-        return
-    undecided = not wrapper.aio.driver.is_idle(wrapper)
-    if wrapper.settings_dict["AUTOCOMMIT"] and (undecided or not wrapper.autocommit):
-        wrapper.run_on_commit = []
-        wrapper.aio.driver.sever(wrapper)
-    else:
-        leases.end_lease(wrapper)
-
-
-def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
-    """`@atomic` on a function: on a coroutine function the block lasts until it has returned.
-
-    Raises TypeError for an asynchronous generator function: it would hold a transaction open for
-    as long as its consumer pleases.
-    """
-    if inspect.isasyncgenfunction(func):
-        raise TypeError(
-            f"@transaction.atomic cannot decorate the asynchronous generator {func.__qualname__}: "
-            "the transaction would stay open while its consumer does other things. Use 'async "
-            "with transaction.atomic():' inside it, round the statements that belong together."
-        )
-    if not iscoroutinefunction(func):
-        return ContextDecorator.__call__(self, func)  # type: ignore[arg-type]
-
-    @functools.wraps(func)
-    async def inner(*args: Any, **kwargs: Any) -> Any:
-        async with self._recreate_cm():  # type: ignore[attr-defined]
-            return await func(*args, **kwargs)
-
-    return inner
-
-
-def recreate(self: Atomic) -> Atomic:
-    """`Atomic._recreate_cm`: each call of a decorated function has an object of its own."""
-    made = copy.copy(self)
-    vars(made).pop("_aio_blocks", None)
-    return made
-
-
 def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`BaseDatabaseWrapper.run_and_clear_commit_hooks`: the transaction has ended for the hooks.
 
@@ -450,7 +70,7 @@ def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any
             return
         if state.gate is not None and not self.in_atomic_block:
             outermost = state.gate.blocks[0] if state.gate.blocks else None
-            _end(self)
+            end_transaction(self)
             if outermost is not None and is_inside(outermost):
                 innermost.set(outermost.parent)
         leases.end_lease(self)

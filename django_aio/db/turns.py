@@ -13,9 +13,9 @@ from typing import Any
 
 from django.db.transaction import TransactionManagementError
 
-from django_aio.bridge import in_bridge, wait
 from django_aio.db import chains
 from django_aio.db.gates import Block, Gate, ended, innermost
+from django_aio.db.generators import let_close
 from django_aio.db.state import actor
 
 ROLLED_BACK = (
@@ -31,18 +31,22 @@ def own_block(wrapper: Any) -> Block | None:
     The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
     is in the innermost block: nobody else of the chain can be running.
 
-    Raises TransactionManagementError for whoever is in a block that was ended from outside.
+    Raises TransactionManagementError for a task or thread that has joined, and whose block was
+    ended from outside.
     """
     gate = None if wrapper.aio is None else wrapper.aio.gate
     if gate is None:
         return None
+    cut = None
     block = innermost.get()
-    while block is not None and not (block.open and block.gate is gate):
+    while block is not None and not (block.gate is gate and block.is_usable):
         if block.gate is gate and block.cut_short is not None:
-            raise ended(block)
+            cut = cut or block
         block = block.parent
+    if cut is not None and not chains.member_of(wrapper.aio.chain):
+        raise ended(cut)
     if block is None and gate.blocks and chains.member_of(wrapper.aio.chain):
-        return gate.blocks[-1]  # type: ignore[no-any-return]
+        return gate.blocks[-1]
     return block
 
 
@@ -57,20 +61,27 @@ def take_turn(wrapper: Any) -> Gate | None:
         return None
     while True:
         gate = state.gate
-        if gate is None or not wrapper.in_atomic_block:
+        if gate is None:
             if innermost.get() is not None and not chains.member_of(state.chain):
                 raise chains.refusal() or ended()
             return None
+        who = actor()
+        if gate.holder == who:
+            return None  # a statement of the entry or the end of a block
         block = own_block(wrapper)
-        if block is not None and block.unwatched and in_bridge():
-            _until_closed(block)
+        let_close(block)
         try:
-            return gate if gate.acquire(actor(), block) else None
+            return gate if gate.acquire(who, block) else None
         except TransactionManagementError:
             # The generator that held the block was left, and has been closed meanwhile: the
             # statement is one after the block.
-            if block is None or block.open or block.cut_short or not chains.member_of(state.chain):
+            if block is None or block.open or not chains.member_of(state.chain):
                 raise
+
+
+def interrupt(wrapper: Any) -> None:
+    """Cancel what somebody else has running on the connection. Waits for nothing; any thread."""
+    wrapper.aio.interrupting = wrapper.aio.driver.interrupt(wrapper)
 
 
 def spoil(wrapper: Any) -> None:
@@ -81,12 +92,6 @@ def spoil(wrapper: Any) -> None:
     block = own_block(wrapper)
     if block is not None and block.spoiled is None:
         block.spoiled = ROLLED_BACK
-
-
-def _until_closed(block: Block) -> None:
-    """Let the loop begin to close a generator that was left, if it was: see generators.py."""
-    for _ in range(block.unwatched):
-        wait(asyncio.sleep(0))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class InTurn:
     def __init__(self, turn: Callable[..., Any]) -> None:
         self.call = turn
 
-    def soon(self, func: Callable[[], object]) -> None:
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
         """Call it: a cursor that has read all its rows keeps nobody waiting."""
         func()
 

@@ -1,6 +1,7 @@
 """R7: what ends later acts on what it was given, in whichever task, thread or moment it ends."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -11,12 +12,12 @@ import time
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from conftest import bridge_pool, out_of_the_pool, postgresql_only
+from conftest import bridge_pool, out_of_the_pool, postgresql_only, sqlite_only
 from django.db import InterfaceError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from testapp.models import Author
 
-from django_aio import hold_connection, run
+from django_aio import hold_connection, run, wait
 from django_aio.db import chains, pool
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -199,6 +200,50 @@ async def test_a_generator_that_goes_on_after_its_task_does_not_commit():
     assert await names() == []
 
 
+async def nested():
+    async with transaction.atomic():
+        async for name in in_block("generator", "more"):
+            yield name
+
+
+@pytest.mark.parametrize("in_outer", [False, True])
+async def test_nested_generators_with_a_block_each(in_outer):
+    async with transaction.atomic() if in_outer else contextlib.nullcontext():
+        async for _ in nested():
+            break
+        await Author.objects.acreate(name="after")
+    assert await names() == ["after"]
+
+
+@pytest.mark.parametrize("in_outer", [False, True])
+async def test_tasks_that_are_started_after_a_break(in_outer):
+    """They do not join what is being closed."""
+    async with transaction.atomic() if in_outer else contextlib.nullcontext():
+        async for _ in in_block("generator", "more"):
+            break
+        await asyncio.gather(*(Author.objects.acreate(name=name) for name in "ab"))
+    assert await names() == ["a", "b"]
+
+
+async def test_a_savepoint_whose_task_has_ended():
+    """Nobody can leave it any more, and the block round it goes on."""
+    kept = []
+
+    def generator():
+        with transaction.atomic():
+            Author.objects.create(name="generator")
+            yield
+
+    async def begins():
+        kept.append(generator())
+        await run(next, kept[0])
+
+    async with transaction.atomic():
+        await asyncio.create_task(begins())
+        await Author.objects.acreate(name="after")
+    assert await names() == ["after"]
+
+
 async def test_a_block_that_another_task_leaves_is_rolled_back():
     block = transaction.atomic()
     await block.__aenter__()
@@ -247,6 +292,68 @@ async def test_a_synchronous_generator_left_in_the_bridge():
         Author.objects.create(name="after")
 
     await run(leave)
+    assert await names() == ["after"]
+
+
+@pytest.mark.parametrize("leave", ["break", "close"])
+async def test_a_synchronous_generator_round_an_iterator(leave):
+    """Its cursor is closed before its block, and neither waits."""
+    await rows()
+
+    def generator():
+        with transaction.atomic():
+            Author.objects.create(name="generator")
+            yield from Author.objects.order_by("pk").iterator(chunk_size=2)
+
+    def work():
+        left = generator()
+        next(left)
+        if leave == "close":
+            left.close()
+        del left
+        Author.objects.create(name="after")
+
+    await run(work)
+    assert (await names())[-1] == "after"
+    assert "generator" not in await names()
+
+
+async def test_an_asynchronous_generator_round_a_synchronous_one():
+    def generator():
+        with transaction.atomic():
+            Author.objects.create(name="generator")
+            yield
+            yield
+
+    async def bridged():
+        held = generator()
+        while True:
+            yield await run(next, held)
+
+    async for _ in bridged():
+        break
+    await Author.objects.acreate(name="after")
+    assert await names() == ["after"]
+
+
+async def test_a_cancelled_loop_over_a_generator_with_a_block():
+    def generator():
+        with transaction.atomic():
+            Author.objects.create(name="generator")
+            yield
+
+    def work():
+        for _ in generator():
+            entered.set()
+            wait(asyncio.Event().wait())
+
+    entered = asyncio.Event()
+    async with transaction.atomic():
+        task = asyncio.create_task(run(work))
+        await entered.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        await Author.objects.acreate(name="after")
     assert await names() == ["after"]
 
 
@@ -330,6 +437,38 @@ async def test_an_iterator_of_a_savepoint_that_was_rolled_back():
         held.clear()
         await Author.objects.acreate(name="after")
     assert (await names())[-1] == "after"
+
+
+async def test_an_asynchronous_iterator_of_a_savepoint_that_was_rolled_back():
+    """Its finaliser runs while the savepoint is being rolled back."""
+    await rows()
+    async with transaction.atomic():
+        with pytest.raises(ZeroDivisionError):
+            async with transaction.atomic():
+                async for _ in Author.objects.order_by("pk").aiterator(chunk_size=2):
+                    raise ZeroDivisionError
+        await Author.objects.acreate(name="after")
+    assert (await names())[-1] == "after"
+
+
+@sqlite_only
+async def test_unread_rows_do_not_keep_the_lock_of_an_ended_task():
+    await rows()
+    kept = []
+
+    def generator():
+        with transaction.atomic():
+            Author.objects.create(name="generator")
+            yield from Author.objects.order_by("pk").iterator(chunk_size=2)
+
+    async def begins():
+        kept.append(generator())
+        await run(next, kept[0])
+
+    await asyncio.create_task(begins())
+    async with asyncio.timeout(5):
+        await Author.objects.acreate(name="zz")
+    assert (await names())[-1] == "zz"
 
 
 @postgresql_only

@@ -4,11 +4,12 @@ import asyncio
 import contextvars
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from conftest import postgresql_only
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from testapp.models import Author
 
@@ -291,3 +292,46 @@ async def test_a_guest_that_begins_when_its_caller_has_left():
         await asyncio.to_thread(late)
     assert len(errors) == 1
     assert await found() == ["caller"]
+
+
+async def test_a_guest_of_a_task_that_joins_by_it():
+    """The child's first statement is the guest's."""
+    work = Work()
+
+    async def owner():
+        async with transaction.atomic():
+            await Author.objects.acreate(name="owner")
+            child = asyncio.create_task(sync_to_async(work, thread_sensitive=False)())
+            await work.until(work.written)
+            child.cancel()
+            await asyncio.wait([child])
+
+    task = in_new_context(owner())
+    with pytest.raises(TransactionManagementError, match="left behind"):
+        await task
+    work.go_on.set()
+    await work.until(work.ended)
+    assert await found() == []
+
+
+async def test_a_coroutine_of_a_thread_joins():
+    """Also where the thread, one of many of an executor, has a connection of its own."""
+
+    async def write_in_coroutine():
+        await Author.objects.acreate(name="thread")
+
+    def call():
+        async_to_sync(write_in_coroutine)()
+
+    def close():
+        connections.close_all()
+
+    with ThreadPoolExecutor(1) as executor:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(executor, Author.objects.count)
+        async with transaction.atomic():
+            await Author.objects.acreate(name="caller")
+            await loop.run_in_executor(executor, contextvars.copy_context().run, call)
+            transaction.set_rollback(True)
+        await loop.run_in_executor(executor, close)
+    assert await found() == []

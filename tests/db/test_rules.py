@@ -12,7 +12,7 @@ DB = Path(django_aio.__file__).parent / "db"
 # What is called when something ends: a block, a cursor, a lease, a hold, a chain, a guest, a
 # generator, a loop, a process.
 ENDINGS = {
-    "transaction.py": ["leave", "_leave", "_leave_soon", "_leave_in_task", "_settle", "aexit"],
+    "atomic.py": ["leave", "_leave", "_leave_soon", "_leave_in_task", "_settle", "aexit"],
     "leases.py": ["end_cursor", "end_hold", "end_if_unused", "end_lease", "drop_if_ended", "part"],
     "gates.py": ["release", "pop", "cut", "abandon", "withdraw"],
     "guests.py": ["leave", "_spoil", "_end_own"],
@@ -75,7 +75,7 @@ def test_an_atomic_is_left_by_what_it_was_handed_out():
     """`actor()` tells whose turn it is; it chooses only among what one object was handed out."""
     allowed = {"_take_back", "_hand_out", "_leave", "_refusal", "_take_over", "__enter__"}
     allowed |= {"_execute_with_wrappers", "take_turn", "turn"}
-    for path in ("transaction.py", "turns.py", "leases.py", "guests.py"):
+    for path in ("atomic.py", "transaction.py", "turns.py", "leases.py", "guests.py"):
         for function in functions(path):
             calls = [n for n in ast.walk(function) if isinstance(n, ast.Call)]
             if any(getattr(call.func, "id", None) == "actor" for call in calls):

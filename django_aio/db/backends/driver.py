@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any, Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+ROWS_GONE = (
+    "The rows of this iterator are no longer there: the task, thread or block that it was started "
+    "in has ended, and its connection with it. Read an iterator to its end where it was started, "
+    "or take its rows with it in a list."
+)
+
 
 class Driver(Protocol):
-    """What a chain must know of a driver. Only `lease()` may wait.
+    """What a chain must know of a driver. Only `lease()` and `tidy()` may wait.
 
     What ends something may be called by any thread, and by a destructor.
     """
@@ -22,6 +29,9 @@ class Driver(Protocol):
     def is_lost(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Whether the physical connection is known to be closed or broken."""
 
+    def tidy(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Before a statement, in its turn: end what ended where nobody could wait. May wait."""
+
     def is_intact(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Whether a transaction can go on in which a statement was cancelled."""
 
@@ -34,8 +44,12 @@ class Driver(Protocol):
     def sever(self, wrapper: BaseDatabaseWrapper) -> None:
         """Close the physical connection whatever it is doing. Whoever waits for it is woken."""
 
-    def interrupt(self, wrapper: BaseDatabaseWrapper) -> None:
-        """Cancel what the physical connection is doing, as far as the driver can."""
+    def interrupt(self, wrapper: BaseDatabaseWrapper) -> concurrent.futures.Future[None] | None:
+        """Cancel what the physical connection is doing, as far as the driver can.
+
+        Returns what is done when the request cannot meet a later statement any more; None if it
+        cannot anyway.
+        """
 
     def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
         """A physical connection for a lease that needs no connecting, or None."""
@@ -53,6 +67,9 @@ class SimpleDriver:
     def is_lost(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Nobody knows without asking the server."""
         return False
+
+    def tidy(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Nothing is put off."""
 
     def is_intact(self, wrapper: BaseDatabaseWrapper) -> bool:
         """What cannot be interrupted has come to its end."""

@@ -18,15 +18,17 @@ import functools
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
 import aiosqlite
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import InterfaceError
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.db.backends.driver import SimpleDriver
+from django_aio.db.backends.driver import ROWS_GONE, SimpleDriver
 from django_aio.db.backends.threaded import HopCursor
 from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
 from django_aio.db.shield import put_off, to_its_end, until_done
@@ -43,11 +45,27 @@ if not hasattr(aiosqlite.Connection, "_execute"):
 
 
 class LockedConnection(sqlite3.Connection):
-    """A `sqlite3.Connection` that knows who is inside it."""
+    """A `sqlite3.Connection` that knows who is inside it, and its cursors.
+
+    SQLite keeps a connection, and its locks, open for as long as one of them has rows to come.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.inside = threading.Lock()
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Open a cursor, which will be closed with the connection."""
+        cursor = super().cursor(*args, **kwargs)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """Close the cursors and the connection; what is open of a transaction is rolled back."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        super().close()
 
 
 def _in_transaction(connection: Any) -> bool | None:
@@ -160,11 +178,12 @@ class SQLiteCalls:
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
         """Call `func` and wait for what it returns."""
         if in_bridge():
+            if _in_transaction(self._connection) is None:
+                raise InterfaceError(ROWS_GONE)
             return wait(_call(self._wrapper, self._worker, func, *args))
-        with _inside(self._connection):
-            return func(*args)
+        return _locked(self._connection, func, *args)
 
-    def soon(self, func: Callable[[], object]) -> None:
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
         """Call `func` now if nobody is inside the connection, else in its thread."""
         inside = getattr(self._connection, "inside", None)
         if inside is not None and inside.acquire(blocking=False):
@@ -174,7 +193,7 @@ class SQLiteCalls:
             finally:
                 inside.release()
         else:
-            self._worker._tx.put_nowait((None, functools.partial(_locked, self._connection, func)))
+            self._worker._tx.put_nowait((None, functools.partial(_end, self._connection, func)))
 
 
 class GuestCalls:
@@ -185,21 +204,28 @@ class GuestCalls:
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
         """Call `func` in this thread."""
-        with _inside(self._connection):
-            return func(*args)
+        return _locked(self._connection, func, *args)
 
-    def soon(self, func: Callable[[], object]) -> None:
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
         """Call `func` in a thread that may wait for whoever is inside."""
         if asyncio._get_running_loop() is None:
-            _locked(self._connection, func)
+            _end(self._connection, func)
         else:
-            work = functools.partial(_locked, self._connection, func)
+            work = functools.partial(_end, self._connection, func)
             threading.Thread(target=work, daemon=True).start()
 
 
 def _locked(connection: Any, func: Callable[..., Any], *args: Any) -> Any:
     with _inside(connection):
+        if _in_transaction(connection) is None:
+            raise InterfaceError(ROWS_GONE)
         return func(*args)
+
+
+def _end(connection: Any, func: Callable[[], object]) -> None:
+    """Call what ends something, unless it has ended with the connection."""
+    with contextlib.suppress(sqlite3.Error, InterfaceError):
+        _locked(connection, func)
 
 
 def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
@@ -312,7 +338,7 @@ async def _call(
     """
     connection = worker._conn
     calling = asyncio.get_running_loop().create_future()
-    worker._tx.put_nowait((calling, functools.partial(_locked, connection, func, *args)))
+    worker._tx.put_nowait((None, functools.partial(_answer, calling, connection, func, *args)))
     try:
         return await asyncio.shield(calling)
     except asyncio.CancelledError as error:
@@ -332,6 +358,24 @@ async def _call(
         else:
             _look_at(calling)
         raise
+
+
+def _answer(
+    calling: asyncio.Future[Any], connection: Any, func: Callable[..., Any], *args: Any
+) -> None:
+    """In the thread: call `func` and tell the loop, unless that has ended."""
+    try:
+        tell = functools.partial(_set, calling, asyncio.Future.set_result)
+        tell = functools.partial(tell, _locked(connection, func, *args))
+    except BaseException as error:
+        tell = functools.partial(_set, calling, asyncio.Future.set_exception, error)
+    with contextlib.suppress(RuntimeError):
+        calling.get_loop().call_soon_threadsafe(tell)
+
+
+def _set(calling: asyncio.Future[Any], method: Callable[..., None], answer: Any) -> None:
+    if not calling.done():
+        method(calling, answer)
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
@@ -357,7 +401,9 @@ def transactional(name: str) -> Callable[..., Any]:
     def method(self: Any) -> Any:
         worker = worker_of(self)
         if worker is None:
-            return inherited(self)
+            if self.aio is None or self.connection is None:
+                return inherited(self)
+            return _locked(self.connection, inherited, self)
         return SQLiteCalls(self, worker).call(inherited, self)
 
     method.__doc__ = f"`DatabaseWrapper.{name}`: in the thread."

@@ -105,8 +105,11 @@ class Calls(Protocol):
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
         """Call `func` where it may block, and wait for what it returns."""
 
-    def soon(self, func: Callable[[], object]) -> None:
-        """Call `func` without waiting, before or after what is called next."""
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
+        """Call `func` without waiting, before or after what is called next.
+
+        `quick` if it asks nobody anything.
+        """
 
 
 class ThreadCalls:
@@ -131,9 +134,9 @@ class ThreadCalls:
                 self._left.popleft()()
         return func(*args)
 
-    def soon(self, func: Callable[[], object]) -> None:
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
         """Leave it to the next call, where this thread runs a loop that may not wait."""
-        if asyncio._get_running_loop() is None:
+        if quick or asyncio._get_running_loop() is None:
             func()
         else:
             self._left.append(func)
@@ -210,10 +213,10 @@ class HopCursor:
 
     def close(self) -> None:
         """Close the driver's cursor. Never waits: it may be the end of an iterator left early."""
-        if self._exhausted or self._cursor.description is None:
-            self._cursor.close()
-        else:
-            self._calls.soon(self._cursor.close)
+        self._calls.soon(self._cursor.close, quick=self._exhausted or not self._has_rows())
+
+    def _has_rows(self) -> bool:
+        return self._cursor.description is not None
 
     def _execute(self, method: str, *args: Any) -> list[Any]:
         """In the thread: run the statement and read ahead."""

@@ -165,6 +165,8 @@ def _place_waiting_handler(view: Any, request: Any) -> None:
 
 async def _done(response: Any, block: Block | None) -> Any:
     here = innermost.get()
+    while block is not None and block is not here:
+        block = block.parent  # one that was open when the handler ran
     if here is not None and here is not block and here.open:
         raise TransactionManagementError(
             "The handler of this view ran when dispatch() called it, before this 'atomic' block "

@@ -17,6 +17,7 @@ if that does not end it within `LIMIT` seconds the connection is closed. (psycop
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import math
@@ -110,9 +111,9 @@ class CooperativeConnection(psycopg.Connection[Any]):
         self._inside = ConnectionLock()
         self.lock = self._inside  # type: ignore[assignment]
         # Server-side cursors: those that are open, and those to be closed on the server by whoever
-        # next opens a cursor here. Their end may come in a destructor, where nobody can wait.
+        # next runs a statement here. Their end may come in a destructor, where nobody can wait.
         self.open_streams: set[Any] = set()
-        self.forgotten: list[psycopg.ServerCursor[Any]] = []
+        self.forgotten: list[Any] = []
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -169,38 +170,32 @@ class CooperativeConnection(psycopg.Connection[Any]):
         """Whether the connection is known to be closed or broken."""
         return bool(self.pgconn.status == BAD)
 
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Open a cursor, after closing on the server what was left open."""
-        if self.forgotten:
-            self.close_forgotten()
-        return super().cursor(*args, **kwargs)
-
     def close_forgotten(self) -> None:
         """Close the server-side cursors that ended where nobody could wait."""
         while self.forgotten:
             left = self.forgotten.pop()
             try:
-                left.close()
+                left.end(tell=True)
             except BaseException as error:
-                mark_closed(left)
+                left.end(tell=False)
                 if not (self.is_lost and isinstance(error, psycopg.Error)):
                     raise
 
     def must_close(self) -> bool:
         """Whether a cursor is open on the server. One without hold ends with its transaction."""
         if self.forgotten and self.pgconn.transaction_status == IDLE:
-            for cursor in self.forgotten:
-                if not cursor.withhold:
-                    mark_closed(cursor)
-            self.forgotten = [cursor for cursor in self.forgotten if cursor.withhold]
+            for stream in self.forgotten:
+                if not stream.withhold:
+                    stream.end(tell=False)
+            self.forgotten = [stream for stream in self.forgotten if stream.withhold]
         return bool(self.forgotten)
 
-    def forget(self, cursor: psycopg.ServerCursor[Any]) -> None:
+    def forget(self, stream: Any) -> None:
         """Have a server-side cursor closed later on. Waits for nothing; any thread."""
         if self.is_lost:
-            mark_closed(cursor)
+            stream.end(tell=False)
         else:
-            self.forgotten.append(cursor)
+            self.forgotten.append(stream)
 
     def set_autocommit(self, value: bool) -> None:
         """Set the autocommit mode. Django asks for it on every lease, and nearly always has it."""
@@ -327,8 +322,13 @@ class CooperativeConnection(psycopg.Connection[Any]):
             return await self._drain(gen, wanted, shield.deadline)
         if self.pgconn.transaction_status == ACTIVE:
             deadline = monotonic() + LIMIT
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            try:
                 await to_its_end(self._cancel_on_server(), LIMIT)
+            except TimeoutError:
+                self._finish()  # the request must not meet another statement
+                raise error from None
+            except asyncio.CancelledError:
+                pass
             with contextlib.suppress(psycopg.Error):  # as expected
                 await self._drain(gen, wanted, deadline)
             if self.pgconn.transaction_status == ACTIVE:
@@ -370,16 +370,14 @@ class CooperativeConnection(psycopg.Connection[Any]):
         except StopIteration as done:
             return done.value
 
-    def interrupt(self) -> None:
-        """Cancel the statement that runs now, on the server. Waits for nothing; any thread."""
-        waiting, loop = self._waiting, asyncio._get_running_loop()
-        if waiting is not None and not waiting.loop.is_closed():
-            loop = waiting.loop
-        if loop is None:
-            with contextlib.suppress(psycopg.Error):
-                self.cancel_safe(timeout=LIMIT)
-        else:
-            loop.call_soon_threadsafe(_cancel, self)
+    def interrupt(self) -> concurrent.futures.Future[None]:
+        """Cancel the statement that runs now, on the server. Waits for nothing; any thread.
+
+        Returns what is done when the server has had the request.
+        """
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        threading.Thread(target=_cancel_by, args=(self.pgconn.get_cancel(), done)).start()
+        return done
 
     def shut(self) -> None:
         """Close the connection without waiting for the server. Any thread.
@@ -427,7 +425,7 @@ class CooperativeConnection(psycopg.Connection[Any]):
     def _mark_forgotten(self) -> None:
         """They end with the connection."""
         while self.forgotten:
-            mark_closed(self.forgotten.pop())
+            self.forgotten.pop().end(tell=False)
 
     def _wake(self) -> None:
         """Have the loop let go of the socket, and its waiter know."""
@@ -465,14 +463,12 @@ class Twin(psycopg.AsyncConnection[Any]):
                 face._waiting = None
 
 
-def mark_closed(cursor: psycopg.ServerCursor[Any]) -> None:
-    """Have psycopg know that a server-side cursor is gone, without telling the server."""
-    psycopg.Cursor.close(cursor)
-
-
-def _cancel_by(request: Any) -> None:
+def _cancel_by(request: Any, done: concurrent.futures.Future[None] | None = None) -> None:
+    """Send a cancel request, in a thread: it blocks until the server has had it."""
     with contextlib.suppress(psycopg.Error):
         request.cancel()
+    if done is not None:
+        done.set_result(None)
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:
@@ -484,7 +480,3 @@ def _hang_up(descriptor: int) -> None:
     """End both directions of a socket that stays open."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
-
-
-def _cancel(connection: CooperativeConnection) -> None:
-    store().start(connection._cancel_on_server())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import weakref
 from typing import Any
 
@@ -39,6 +40,13 @@ class PostgreSQLDriver:
         connection = wrapper.connection
         return connection is not None and connection.pgconn.transaction_status in (IDLE, INTRANS)
 
+    def tidy(self, wrapper: Any) -> None:
+        """Close the server-side cursors whose iterators were left."""
+        connection = wrapper.connection
+        if getattr(connection, "forgotten", None):
+            with wrapper.wrap_database_errors:
+                connection.close_forgotten()
+
     def may_stay_open(self, wrapper: Any) -> bool:
         """Whether the next chain may have it, once this one has ended."""
         connection = wrapper.connection
@@ -68,10 +76,12 @@ class PostgreSQLDriver:
         if lender is not None:
             on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
 
-    def interrupt(self, wrapper: Any) -> None:
+    def interrupt(self, wrapper: Any) -> concurrent.futures.Future[None] | None:
         """Cancel on the server what the connection is doing."""
-        if isinstance(wrapper.connection, CooperativeConnection):
-            wrapper.connection.interrupt()
+        connection = wrapper.connection
+        if isinstance(connection, CooperativeConnection) and not connection.is_lost:
+            return connection.interrupt()
+        return None
 
     def lease(self, wrapper: Any) -> Any:
         """A connection of the pool for a wrapper that connecting would change nothing else on."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+import psycopg
 from django.db.utils import InterfaceError
 
-from django_aio.db.backends.postgresql.connection import mark_closed
+from django_aio.db.backends.driver import ROWS_GONE
 from django_aio.db.turns import own_block, turn
 
 
@@ -62,12 +63,23 @@ class Stream:
         if self not in connection.open_streams:
             return
         connection.open_streams.discard(self)
-        # One that was declared in a block that was rolled back is gone, and to close it would be an
-        # error; with its transaction it goes anyway.
-        if self._block is None or self._block.open:
-            connection.forget(self._cursor)
+        connection.forget(self)
+
+    @property
+    def withhold(self) -> bool:
+        """Whether the cursor outlives a transaction on the server."""
+        return bool(self._cursor.withhold)
+
+    def end(self, *, tell: bool) -> None:
+        """Close the cursor, and on the server too if `tell`, which may wait.
+
+        One that was declared in a block that was rolled back is gone there, and to close it would
+        be an error.
+        """
+        if tell and not (self._block is not None and self._block.is_undone):
+            self._cursor.close()
         else:
-            mark_closed(self._cursor)
+            psycopg.Cursor.close(self._cursor)
 
     def lose(self) -> None:
         """The chain has ended: what is read from now on is an error."""
@@ -75,8 +87,4 @@ class Stream:
 
 
 def _refuse() -> NoReturn:
-    raise InterfaceError(
-        "The rows of this iterator are no longer there: the task, thread or block that it was "
-        "started in has ended, and its connection with it. Read an iterator to its end where it "
-        "was started, or take its rows with it in a list."
-    )
+    raise InterfaceError(ROWS_GONE)

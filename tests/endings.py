@@ -1,0 +1,38 @@
+"""What the tests of endings share: rows, and generators that hold a block."""
+
+import asyncio
+import contextvars
+
+from django.db import transaction
+from testapp.models import Author
+
+
+async def names():
+    """What is committed, as another task sees it."""
+    found = Author.objects.order_by("name").values_list("name", flat=True)
+    return await asyncio.create_task(as_list(found), context=contextvars.Context())
+
+
+async def as_list(found):
+    return [each async for each in found]
+
+
+async def in_block(*wanted):
+    async with transaction.atomic():
+        for name in wanted:
+            await Author.objects.acreate(name=name)
+            yield name
+
+
+class Node:
+    """Something in a cycle."""
+
+
+def in_a_cycle(thing):
+    node = Node()
+    node.me, node.thing = node, thing
+
+
+async def rows(number=10):
+    """Rows to be read a few at a time."""
+    await Author.objects.abulk_create([Author(name=f"{n:02}") for n in range(number)])

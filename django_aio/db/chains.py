@@ -92,15 +92,19 @@ class Chain:
         if self.loop is not None:
             pool.store(self.loop).chains.discard(self)
 
-    def abandon(self) -> None:
-        """Close every connection: no loop can take one back any more. Any thread."""
+    def abandon(self) -> list[asyncio.Task[Any]]:
+        """Close every connection: no loop can take one back any more. Any thread.
+
+        Returns the tasks that acted for the chain.
+        """
         self.ended = True
-        for task, chain in list(_tasks.items()):
-            if chain is self:
-                del _tasks[task]
+        tasks = [task for task, chain in list(_tasks.items()) if chain is self]
+        for task in tasks:
+            del _tasks[task]
         while self.wrappers:
             _, wrapper = self.wrappers.popitem()
             pool.sever(wrapper)
+        return tasks
 
 
 class ThreadChain(Chain):

@@ -64,6 +64,7 @@ class Store:
         self.tasks: set[asyncio.Task[Any]] = set()  # what ends something where nobody waits for it
         self._guard: AsyncGenerator[None] | None = None
         self._loop = weakref.ref(loop)
+        self.thread = 0  # of the loop
         sentinel = _Sentinel(self)
         if asyncio._get_running_loop() is loop:
             sentinel.post(loop)
@@ -117,9 +118,10 @@ class Store:
     def abandon(self) -> None:
         """Close whatever the loop has: it will never run again. Any thread."""
         self._guard = None
+        tasks = set(self.tasks)
         for chain in list(self.chains):
             with _logged("A connection"):
-                chain.abandon()
+                tasks.update(chain.abandon())
         idle, self.idle = self.idle, {}
         pools, self.pools = self.pools, {}
         self.spare.clear()
@@ -130,7 +132,10 @@ class Store:
         for alias, pool in pools.items():
             if hasattr(pool, "abandon"):
                 with _logged(f"The pool of {alias!r}"):
-                    pool.abandon()
+                    tasks.update(pool.abandon())
+        if self.thread == threading.get_ident():
+            for task in tasks:
+                _unwind(task)
 
     def end_with_thread(self) -> None:
         """The thread that made the store ends. A loop that it left is not run by another."""
@@ -148,6 +153,18 @@ def _logged(what: str) -> Iterator[None]:
         logger.exception("%s could not be closed.", what)
 
 
+def _unwind(task: asyncio.Task[Any]) -> None:
+    """Free what a task of a closed loop holds.
+
+    The garbage collector cannot where it is suspended in the bridge: it does not see what the stack
+    of a greenlet refers to, such as the future that refers to the task.
+    """
+    coroutine = task.get_coro()
+    if coroutine is not None and not task.done():
+        with contextlib.suppress(Exception):
+            coroutine.close()
+
+
 class _Sentinel:
     """Waits among the timers of a loop, which drops them when it is closed."""
 
@@ -156,6 +173,8 @@ class _Sentinel:
 
     def post(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to wait, in the loop's thread."""
+        if self._store is not None:
+            self._store.thread = threading.get_ident()
         _of_thread.stores.append(self._store)
         loop.call_later(FAR_AWAY, self.post_again, loop)
 

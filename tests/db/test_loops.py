@@ -68,6 +68,7 @@ def test_a_loop_closed_by_hand_leaves_nothing(request, pool_options):
         tasks.append(asyncio.create_task(begin_and_wait(started)))
         await started.wait()
 
+    connections.close_all()
     threads = threading.active_count()
     for _ in range(3):
         tasks = []
@@ -78,6 +79,7 @@ def test_a_loop_closed_by_hand_leaves_nothing(request, pool_options):
     assert settled(sessions, 0) == 0
     assert settled(threading.active_count, threads) == threads
     assert not chains._tasks
+    assert not [each for each in gc.get_objects() if isinstance(each, asyncio.BaseEventLoop)]
     assert not Author.objects.exists()
 
 
@@ -89,6 +91,7 @@ def test_many_loops_leave_nothing():
         gc.collect()
         return len(gc.get_objects())
 
+    connections.close_all()
     threads, stores = threading.active_count(), len(pool._stores)
     for number in range(60):
         asyncio.run(work())

@@ -29,7 +29,11 @@ async def live(handler: Any, scope: Scope, receive: Receive, send: Send) -> None
                 return
         elif message["type"] == "lifespan.shutdown":
             failure = await asyncio.create_task(_shut_down(named))
-            await close_store()
+            try:
+                await close_store()
+            except Exception as error:
+                logger.exception("The connections of the server could not be closed.")
+                failure = failure or _named(error)
             await send(_answer("shutdown", failure))
             return
 

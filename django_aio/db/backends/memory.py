@@ -60,11 +60,12 @@ class MemoryPool:
         if worker is not None:
             await worker.close()
 
-    def abandon(self) -> None:
+    def abandon(self) -> list[asyncio.Task[Any]]:
         """Close the connection when its loop is gone. Any thread."""
         worker, self._worker = self._worker, None
         if worker is not None:
             close_soon(None, worker, worker._connection)
+        return []
 
 
 def memory_pool(wrapper: Any) -> MemoryPool:

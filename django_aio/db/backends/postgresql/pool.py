@@ -320,16 +320,18 @@ class BridgePool:
             self._at_hand.pop().shut()
         await self.pool.close()
 
-    def abandon(self) -> None:
-        """Close every connection when the loop is gone. Any thread."""
+    def abandon(self) -> list[asyncio.Task[Any]]:
+        """Close every connection when the loop is gone. Any thread. Returns the pool's tasks."""
         self.closed = True
         self._at_hand.clear()
-        for task in (*self.pool._workers, self.pool._sched_runner):
-            if task is not None:
-                # Who closes a loop by hand need not hear of tasks that are not his.
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+        tasks = [*self.pool._workers, self.pool._sched_runner, self._fetcher]
+        tasks = [task for task in tasks if task is not None]
+        for task in tasks:
+            # Who closes a loop by hand need not hear of tasks that are not his.
+            task._log_destroy_pending = False  # type: ignore[union-attr]
         for twin in list(self.pool.twins):
             CooperativeConnection.over(twin).shut()
+        return cast(list[asyncio.Task[Any]], tasks)
 
 
 def _expire(waiter: asyncio.Future[Any], timeout: float) -> None:

@@ -203,8 +203,7 @@ def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> Non
     block.rolled_back = cause is not None
     try:
         with shielded():
-            gate.cut(block, CUT)
-            if wrapper.in_atomic_block:
+            if gate.cut(block, CUT) and wrapper.in_atomic_block:
                 del wrapper.savepoint_ids[block.depth[0] :]
                 del wrapper.atomic_blocks[block.depth[1] :]
             _next.connection = wrapper

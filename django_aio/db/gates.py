@@ -232,15 +232,20 @@ class Gate:
             if block in self.blocks:
                 self.blocks.remove(block)
 
-    def cut(self, outer: Block | None, why: str) -> None:
-        """End all blocks further in than `outer`, or all: nobody leaves them in order any more."""
+    def cut(self, outer: Block | None, why: str) -> bool:
+        """End all blocks further in than `outer`, or all: nobody leaves them in order any more.
+
+        Returns whether there were any.
+        """
         with self._lock:
             at = self.blocks.index(outer) + 1 if outer in self.blocks else 0
-            for block in self.blocks[at:]:
+            inner = self.blocks[at:]
+            for block in inner:
                 _close(block)
                 block.cut_short = why
             del self.blocks[at:]
             self._admit()
+            return bool(inner)
 
     def abandon(self, block: Block) -> None:
         """The generator that the block was entered in is being closed: others wait for its end."""

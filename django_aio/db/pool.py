@@ -126,6 +126,7 @@ class Store:
         pools, self.pools = self.pools, {}
         self.spare.clear()
         self.tasks.clear()
+        self.ending.clear()
         for wrapper in (wrapper for wrappers in idle.values() for wrapper in wrappers):
             with _logged(f"A connection to {wrapper.alias!r}"):
                 sever(wrapper)

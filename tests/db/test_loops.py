@@ -6,10 +6,12 @@ import os
 import sys
 import threading
 import time
+import weakref
 
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
+from conftest import sqlite_only
 from django.db import connection, connections, transaction
 from endings import names
 from testapp.models import Author
@@ -27,6 +29,7 @@ def of_a_loop(work):
         loop.run_until_complete(work())
     finally:
         loop.close()
+    return weakref.ref(loop)
 
 
 async def begin_and_wait(started):
@@ -70,16 +73,17 @@ def test_a_loop_closed_by_hand_leaves_nothing(request, pool_options):
 
     connections.close_all()
     threads = threading.active_count()
+    loops = []
     for _ in range(3):
         tasks = []
-        of_a_loop(work)
+        loops.append(of_a_loop(work))
         tasks[0]._log_destroy_pending = False
     tasks.clear()
     gc.collect()
     assert settled(sessions, 0) == 0
     assert settled(threading.active_count, threads) == threads
     assert not chains._tasks
-    assert not [each for each in gc.get_objects() if isinstance(each, asyncio.BaseEventLoop)]
+    assert [loop() for loop in loops] == [None] * 3
     assert not Author.objects.exists()
 
 
@@ -184,3 +188,20 @@ async def test_connections_of_guests_are_kept_and_closed(monkeypatch):
     assert not pool.store().idle
     await run(connection.close)
     assert await asyncio.to_thread(settled, sessions, 0) == 0
+
+
+@sqlite_only
+def test_a_kept_iterator_does_not_keep_its_thread():
+    """Its cursor is closed with the connection, which is closed twice."""
+    kept = []
+
+    async def work():
+        kept.append(Author.objects.order_by("pk").aiterator(chunk_size=1))
+        await anext(kept[0])
+
+    Author.objects.bulk_create([Author(name=str(n)) for n in range(200)])
+    connections.close_all()
+    threads = threading.active_count()
+    with asyncio.Runner() as runner:
+        runner.run(work())
+    assert settled(threading.active_count, threads) == threads

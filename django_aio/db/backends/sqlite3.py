@@ -37,11 +37,13 @@ from django_aio.db.state import State, on_loop
 # How long a cancelled task waits for its interrupted statement, in seconds.
 INTERRUPT_TIMEOUT = 5.0
 
-if not hasattr(aiosqlite.Connection, "_execute"):
+try:
+    from aiosqlite.core import _STOP_RUNNING_SENTINEL
+except ImportError as error:
     raise ImproperlyConfigured(
-        f"django-aio cannot use aiosqlite {aiosqlite.__version__}: its Connection has no "
-        "_execute(). Install a version that 'pip install django-aio[sqlite]' allows."
-    )
+        f"django-aio cannot use aiosqlite {aiosqlite.__version__}: its threads work differently. "
+        "Install a version that 'pip install django-aio[sqlite]' allows."
+    ) from error
 
 
 class LockedConnection(sqlite3.Connection):
@@ -62,9 +64,14 @@ class LockedConnection(sqlite3.Connection):
         return cursor
 
     def close(self) -> None:
-        """Close the cursors and the connection; what is open of a transaction is rolled back."""
-        for cursor in list(self._cursors):
-            cursor.close()
+        """Close the cursors and the connection; what is open of a transaction is rolled back.
+
+        Closing twice does nothing.
+        """
+        cursors, self._cursors = self._cursors, weakref.WeakSet()
+        for cursor in list(cursors):
+            with contextlib.suppress(sqlite3.Error):
+                cursor.close()
         super().close()
 
 
@@ -146,21 +153,32 @@ def close_soon(loop: Any, worker: aiosqlite.Connection | None, connection: Any) 
         if connection is not None:
             threading.Thread(target=_close_inside, args=(connection,), daemon=True).start()
         return
-    if connection is not None:
-        worker._tx.put_nowait((None, functools.partial(_close_inside, connection)))
-    if loop is not None and asyncio._get_running_loop() is loop:
-        _stop(worker)
-    else:
-        # stop() asks for the loop of its thread, so it gets a thread without.
-        threading.Thread(target=worker.stop, daemon=True).start()
-
-
-def _stop(worker: aiosqlite.Connection) -> None:
-    """Have the thread close its connection and end. The loop's store waits for it at the end."""
-    ended = worker.stop()
-    if ended is not None:
+    running = asyncio._get_running_loop()
+    ended = None
+    if running is not None and running is loop:
+        ended = running.create_future()
         store().ending.add(ended)
         ended.add_done_callback(store().ending.discard)
+    worker._running = False
+    worker._tx.put_nowait((None, functools.partial(_end_thread, worker, connection, ended)))
+
+
+def _end_thread(
+    worker: aiosqlite.Connection, connection: Any, ended: asyncio.Future[None] | None
+) -> object:
+    """In the thread: close the connection, and say that this was the last call.
+
+    Not by `worker.stop()`: its future would be told on a loop that may be closed by then.
+    """
+    try:
+        if connection is not None or worker._connection is not None:
+            _close_inside(connection or worker._connection)
+    finally:
+        worker._connection = None
+        if ended is not None:
+            with contextlib.suppress(RuntimeError):
+                ended.get_loop().call_soon_threadsafe(_set, ended, asyncio.Future.set_result, None)
+    return _STOP_RUNNING_SENTINEL
 
 
 class SQLiteCalls:
@@ -308,8 +326,12 @@ async def open_worker(worker: aiosqlite.Connection) -> None:
     try:
         await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(lambda _: _stop(worker))
+        opening.add_done_callback(functools.partial(_close_opened, worker))
         raise
+
+
+def _close_opened(worker: aiosqlite.Connection, opening: asyncio.Future[Any]) -> None:
+    close_soon(opening.get_loop(), worker, worker._connection)
 
 
 def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:

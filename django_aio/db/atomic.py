@@ -36,7 +36,7 @@ from django.db.transaction import Atomic, TransactionManagementError
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, generators, leases, pool
-from django_aio.db.gates import Block, Gate, closing, ended, innermost, is_inside
+from django_aio.db.gates import LOST, Block, Gate, closing, ended, innermost, is_inside
 from django_aio.db.shield import LIMIT, shielded, until_done
 from django_aio.db.state import actor, on_loop
 from django_aio.db.turns import interrupt, take_turn
@@ -342,6 +342,8 @@ def _sever(wrapper: Any) -> None:
         wrapper.aio.driver.sever(wrapper)
     if wrapper.in_atomic_block:
         wrapper.closed_in_transaction = wrapper.needs_rollback = True
+        if wrapper.aio.gate is not None:
+            wrapper.aio.gate.spoil(LOST)
 
 
 def _in_a_destructor(block: Block) -> bool:

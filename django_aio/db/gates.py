@@ -247,6 +247,12 @@ class Gate:
             self._admit()
             return bool(inner)
 
+    def spoil(self, why: str) -> None:
+        """The transaction is lost with its connection: none of its blocks can commit."""
+        with self._lock:
+            for block in self.blocks:
+                block.spoiled = block.spoiled or why
+
     def abandon(self, block: Block) -> None:
         """The generator that the block was entered in is being closed: others wait for its end."""
         with self._lock:
@@ -281,6 +287,12 @@ def _grant(turn: Turn) -> bool:
 def _refuse(turn: Turn, error: Exception) -> None:
     if turn.set_running_or_notify_cancel():
         turn.set_exception(error)
+
+
+LOST = (
+    "The connection of this 'atomic' block was closed, because a cancelled statement did not end "
+    "in time, so the block was rolled back. Try it again."
+)
 
 
 def ended(block: Block | None = None) -> TransactionManagementError:

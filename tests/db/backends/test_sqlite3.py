@@ -8,9 +8,11 @@ import threading
 import pytest
 from conftest import sqlite_only
 from django.db import OperationalError, connection, connections, transaction
+from django.db.transaction import TransactionManagementError
 from testapp.models import Author
 
 from django_aio import run
+from django_aio.db.backends.sqlite3 import SQLiteCalls
 
 pytestmark = [pytest.mark.usefixtures("db"), sqlite_only]
 
@@ -26,8 +28,6 @@ async def execute(sql):
 @pytest.fixture
 def hops(monkeypatch):
     """Counts the functions that aiosqlite sends to its thread."""
-    from django_aio.db.backends.sqlite3 import SQLiteCalls
-
     counted = []
     call = SQLiteCalls.call
 
@@ -189,3 +189,22 @@ async def test_a_connection_of_no_chain_has_a_thread_as_well(db):
         await run(use)
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+async def test_a_block_whose_connection_was_lost_cannot_commit(monkeypatch):
+    """A write that waits for a lock cannot be interrupted: the connection is given up."""
+    monkeypatch.setattr("django_aio.db.backends.sqlite3.INTERRUPT_TIMEOUT", 0.05)
+
+    def busy(*args):
+        go_on.wait(10)
+
+    go_on = threading.Event()
+    with pytest.raises(TransactionManagementError, match="was closed"):
+        async with transaction.atomic():
+            await Author.objects.acreate(name="lost")
+            worker = connection.aio.worker
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await run(SQLiteCalls(connections["default"], worker).call, busy)
+    go_on.set()
+    assert not await Author.objects.aexists()

@@ -41,6 +41,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import transfers
+from transfers import WAYS, Left, Transfer
+
 ACCOUNTS = 12
 START = 1000
 TASKS = {"postgresql": 16, "sqlite": 5}
@@ -143,230 +146,17 @@ def configure(database: str, pool: bool, stack: contextlib.ExitStack) -> None:
         USE_TZ=True,
     )
     django.setup()
-    define_models()
+    transfers.define_models()
     from django.db import connection
 
     with connection.schema_editor() as editor:
-        for model in (Account, Entry):
+        for model in (transfers.Account, transfers.Entry):
             editor.create_model(model)
+    Account = transfers.Account  # noqa: N806 - a model
     Account.objects.bulk_create([Account(balance=START) for _ in range(ACCOUNTS)])
     connection.close()
     if pool:
         connection.close_pool()
-
-
-def define_models() -> None:
-    """Make the two models, once there are settings."""
-    global Account, Entry
-    from django.db import models
-
-    class Account(models.Model):
-        balance = models.IntegerField()
-
-        class Meta:
-            app_label = "storm"
-
-    class Entry(models.Model):
-        transfer = models.IntegerField(db_index=True)
-        account = models.ForeignKey(Account, models.CASCADE)
-        amount = models.IntegerField()
-
-        class Meta:
-            app_label = "storm"
-
-
-class Left(Exception):  # noqa: N818 - not an error
-    """The transfer was left on purpose: it must not be there."""
-
-
-class Transfer:
-    """One transfer, by one of the ways. Ends in the task that runs it."""
-
-    def __init__(self, storm: Storm) -> None:
-        chance = storm.chance
-        self.number = next(storm.numbers)
-        # In one order, or two transfers would wait for each other's rows.
-        self.sides = sorted(chance.sample(storm.accounts, 2))
-        self.amount = chance.randrange(1, 50) * chance.choice([1, -1])
-        self.pause = chance.random() * 0.002
-
-    def book(self, side: int) -> None:
-        """Write one side. Synchronous."""
-        from django.db.models import F
-
-        amount = self.amount if side else -self.amount
-        Account.objects.filter(pk=self.sides[side]).update(balance=F("balance") + amount)
-        Entry.objects.create(transfer=self.number, account_id=self.sides[side], amount=amount)
-
-    async def abook(self, side: int) -> None:
-        """Write one side."""
-        from django.db.models import F
-
-        amount = self.amount if side else -self.amount
-        await Account.objects.filter(pk=self.sides[side]).aupdate(balance=F("balance") + amount)
-        await Entry.objects.acreate(
-            transfer=self.number, account_id=self.sides[side], amount=amount
-        )
-
-    def both(self) -> None:
-        """Write both sides, in a block of its own. Synchronous."""
-        from django.db import transaction
-
-        with transaction.atomic():
-            self.book(0)
-            time.sleep(self.pause)
-            self.book(1)
-
-    async def plain(self) -> None:
-        """A block in a coroutine."""
-        from django.db import transaction
-
-        async with transaction.atomic():
-            await self.abook(0)
-            await asyncio.sleep(self.pause)
-            await self.abook(1)
-
-    async def decorated(self) -> None:
-        """A decorated coroutine function."""
-        from django.db import transaction
-
-        await transaction.atomic(self.steps)()
-
-    async def steps(self) -> None:
-        """Both sides, in somebody else's block."""
-        await self.abook(0)
-        await self.abook(1)
-
-    async def savepoints(self) -> None:
-        """A savepoint that fails, then one that does not."""
-        from django.db import transaction
-
-        async with transaction.atomic():
-            await self.abook(0)
-            with contextlib.suppress(Left):
-                async with transaction.atomic():
-                    await self.abook(1)
-                    raise Left
-            async with transaction.atomic():
-                await self.abook(1)
-
-    async def joined(self) -> None:
-        """Each side by a task that joins."""
-        from django.db import transaction
-
-        async with transaction.atomic(), asyncio.TaskGroup() as group:
-            group.create_task(self.abook(0))
-            group.create_task(self.abook(1))
-
-    async def bridged(self) -> None:
-        """Synchronous code in the bridge."""
-        from django_aio import run
-
-        await run(self.both)
-
-    async def guest(self) -> None:
-        """A thread with a block of its own."""
-        from asgiref.sync import sync_to_async
-
-        await sync_to_async(self.both, thread_sensitive=False)()
-
-    async def guest_in_block(self) -> None:
-        """A thread that writes one side, in the coroutine's block."""
-        from asgiref.sync import sync_to_async
-        from django.db import transaction
-
-        async with transaction.atomic():
-            await self.abook(0)
-            await sync_to_async(self.book, thread_sensitive=False)(1)
-
-    async def timeout_in_block(self) -> None:
-        """A thread that is left behind in a savepoint, whose side is written again."""
-        from asgiref.sync import sync_to_async
-        from django.db import transaction
-
-        async with transaction.atomic():
-            await self.abook(0)
-            done = False
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.pause * 2), transaction.atomic():
-                    await sync_to_async(self.book, thread_sensitive=False)(1)
-                done = True
-            if not done:
-                await self.abook(1)
-
-    async def generator(self) -> None:
-        """A generator that holds the block, read to its end."""
-        async for _ in self.sides_of_a_block():
-            pass
-
-    async def sides_of_a_block(self):
-        """Both sides, in a block that is open between them."""
-        from django.db import transaction
-
-        async with transaction.atomic():
-            for side in (0, 1):
-                await self.abook(side)
-                yield side
-
-    async def left_generator(self) -> None:
-        """A generator that holds the block, left after one side, or kept in a cycle."""
-        async for _ in self.sides_of_a_block():
-            break
-        await Account.objects.aexists()
-        raise Left
-
-    async def collected_generator(self) -> None:
-        """The same, left to the garbage collector."""
-        rows = self.sides_of_a_block()
-        await anext(rows)
-        cycle = [rows]
-        cycle.append(cycle)
-        del rows, cycle
-        raise Left
-
-    async def left_iterator(self) -> None:
-        """An iterator over rows that is left early, then a transfer."""
-        async for _ in Account.objects.order_by("pk").aiterator(chunk_size=2):
-            break
-        await self.plain()
-
-    async def left_sync_generator(self) -> None:
-        """A synchronous generator in the bridge, left after one side."""
-        from django_aio import run
-
-        await run(self.leave_generator)
-        raise Left
-
-    def leave_generator(self) -> None:
-        """Leave it."""
-        from django.db import transaction
-
-        def sides():
-            with transaction.atomic():
-                for side in (0, 1):
-                    self.book(side)
-                    yield side
-
-        for _ in sides():
-            return
-
-    async def hooked(self) -> None:
-        """A transfer with a hook that reads in tasks of its own."""
-        from django.db import transaction
-
-        async def hook() -> None:
-            await asyncio.gather(Account.objects.aexists(), Account.objects.aexists())
-
-        async with transaction.atomic():
-            await self.steps()
-            transaction.on_commit(hook)
-
-
-WAYS = (
-    *("plain", "decorated", "savepoints", "joined", "bridged", "guest", "guest_in_block"),
-    *("timeout_in_block", "generator", "left_generator", "collected_generator"),
-    *("left_iterator", "left_sync_generator", "hooked"),
-)
 
 
 class Storm:
@@ -387,7 +177,7 @@ class Storm:
 
     async def run(self) -> None:
         """Blow, then look what is left."""
-        self.accounts = [pk async for pk in Account.objects.values_list("pk", flat=True)]
+        self.accounts = [pk async for pk in transfers.Account.objects.values_list("pk", flat=True)]
         self.descriptors = None
         end = time.monotonic() + self.seconds
         rounds = 0
@@ -411,7 +201,8 @@ class Storm:
     async def work(self, end: float) -> None:
         """One transfer after another, each in a task of its own."""
         while time.monotonic() < end:
-            transfer, way = Transfer(self), self.chance.choice(WAYS)
+            way = self.chance.choice(WAYS)
+            transfer = Transfer(next(self.numbers), self.accounts, self.chance)
             task = asyncio.create_task(self.transfer(transfer, way), context=contextvars.Context())
             if self.chance.random() < 0.4:
                 await self.cancel(task)
@@ -440,7 +231,7 @@ class Storm:
         # The task goes on, as after a timeout: its next statement must work.
         if outcome != "failed" or self.chance.random() < 0.5:
             with contextlib.suppress(Exception):
-                await Account.objects.aexists()
+                await transfers.Account.objects.aexists()
 
     async def under_a_scope(self, function):
         """Run it plainly, under a timeout, or under a scope of anyio."""
@@ -507,15 +298,15 @@ class Storm:
 
         for _ in range(5):  # a killed session may be what a pool lends first
             with contextlib.suppress(Exception):
-                await Account.objects.aexists()
-        total = (await Account.objects.aaggregate(total=Sum("balance")))["total"]
+                await transfers.Account.objects.aexists()
+        total = (await transfers.Account.objects.aaggregate(total=Sum("balance")))["total"]
         self.expect(total, ACCOUNTS * START, "the sum of all balances")
-        entries = Entry.objects.values("account").annotate(total=Sum("amount")).order_by()
+        entries = transfers.Entry.objects.values("account").annotate(total=Sum("amount")).order_by()
         booked = {row["account"]: row["total"] async for row in entries}
-        async for account in Account.objects.all():
+        async for account in transfers.Account.objects.all():
             right = START + booked.get(account.pk, 0)
             self.expect(account.balance, right, f"the balance of account {account.pk}")
-        rows = Entry.objects.values("transfer").annotate(sides=Count("pk")).order_by()
+        rows = transfers.Entry.objects.values("transfer").annotate(sides=Count("pk")).order_by()
         there = {row["transfer"]: row["sides"] async for row in rows}
         allowed = {"committed": {2}, "failed": {0, 2}, "left": {0}}
         for number, (outcome, way) in self.outcomes.items():

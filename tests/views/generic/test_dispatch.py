@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 from asgi import Client
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.http import HttpResponse
 from django.test import Client as DjangoClient
 from django.test import override_settings
@@ -126,3 +126,12 @@ async def test_a_block_that_is_entered_too_late_is_an_error(caplog):
         response = await Client().request("GET", "/")
     assert response.status == 500
     assert "The handler of this view ran when dispatch() called it, before this" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["mixed", "translated"])
+async def test_inside_the_block_of_the_request(name, monkeypatch):
+    """That was open when the handler ran."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    with settings_for(VIEWS[name]):
+        response = await Client().request("GET", "/")
+    assert response.text.startswith("True")

@@ -36,7 +36,15 @@ from django.db.transaction import Atomic, TransactionManagementError
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, generators, leases, pool
-from django_aio.db.gates import LOST, Block, Gate, closing, ended, innermost, is_inside
+from django_aio.db.gates import (
+    Block,
+    Gate,
+    closing,
+    ended,
+    innermost,
+    is_inside,
+    lose_transaction,
+)
 from django_aio.db.shield import LIMIT, shielded, until_done
 from django_aio.db.state import actor, on_loop
 from django_aio.db.turns import interrupt, take_turn
@@ -307,14 +315,7 @@ def _take_over(
     if turn is None:
         return True, cancelled
     interrupt(block.wrapper)
-    if in_bridge():
-        waited = asyncio.wrap_future(turn)
-        done = wait(until_done(waited, time.monotonic() + LIMIT))
-        if done and not waited.cancelled():
-            waited.exception()  # looked at, so that asyncio does not report it
-    else:
-        done = bool(concurrent.futures.wait([turn], LIMIT).done)
-    if done and turn.exception() is None:
+    if _comes(turn) and turn.exception() is None:
         _until_interrupted(block.wrapper)
         return True, cancelled
     gate.withdraw(who, turn)
@@ -326,24 +327,26 @@ def _take_over(
 def _until_interrupted(wrapper: Any) -> None:
     """Wait for a cancel request that is under way: it must not meet the next statement."""
     request, wrapper.aio.interrupting = wrapper.aio.interrupting, None
-    if request is None:
-        return
-    if in_bridge():
-        wait(until_done(asyncio.wrap_future(request), time.monotonic() + LIMIT))
-    else:
-        concurrent.futures.wait([request], LIMIT)
-    if not request.done():
+    if request is not None and not _comes(request):
         _sever(wrapper)
+
+
+def _comes(future: concurrent.futures.Future[None]) -> bool:
+    """Wait for a future, however often the task is cancelled. Returns whether it came in time."""
+    if not in_bridge():
+        return bool(concurrent.futures.wait([future], LIMIT).done)
+    waited = asyncio.wrap_future(future)
+    done = wait(until_done(waited, time.monotonic() + LIMIT))
+    if done and not waited.cancelled():
+        waited.exception()  # looked at, so that asyncio does not report it
+    return done
 
 
 def _sever(wrapper: Any) -> None:
     """Close the connection of a transaction that cannot be ended in order."""
     if wrapper.connection is not None:
         wrapper.aio.driver.sever(wrapper)
-    if wrapper.in_atomic_block:
-        wrapper.closed_in_transaction = wrapper.needs_rollback = True
-        if wrapper.aio.gate is not None:
-            wrapper.aio.gate.spoil(LOST)
+    lose_transaction(wrapper)
 
 
 def _in_a_destructor(block: Block) -> bool:

@@ -96,14 +96,6 @@ closing: ContextVar[tuple[Block, ...]] = ContextVar("django_aio_closing", defaul
 held: dict[int, list[Block]] = {}
 
 
-def block_of(wrapper: Any) -> Block | None:
-    """The innermost open block of this context on `wrapper`."""
-    block = innermost.get()
-    while block is not None and not (block.open and block.wrapper is wrapper):
-        block = block.parent
-    return block
-
-
 def joinable(alias: str) -> Block | None:
     """The innermost open block of this context on a connection of that alias.
 
@@ -293,6 +285,15 @@ LOST = (
     "The connection of this 'atomic' block was closed, because a cancelled statement did not end "
     "in time, so the block was rolled back. Try it again."
 )
+
+
+def lose_transaction(wrapper: Any) -> None:
+    """The connection is given up: the transaction that Django has open on it cannot commit."""
+    if not wrapper.in_atomic_block:
+        return
+    wrapper.closed_in_transaction = wrapper.needs_rollback = True
+    if wrapper.aio.gate is not None:
+        wrapper.aio.gate.spoil(LOST)
 
 
 def ended(block: Block | None = None) -> TransactionManagementError:

@@ -258,7 +258,6 @@ def _hold(wrapper: Any) -> Lease:
         _take_up(wrapper, wrapper.aio)
     wrapper.ensure_connection()
     lease = lease_of(wrapper)
-    lease.connection = wrapper.connection
     lease.short = wrapper.aio.pooled
     lease.holds += 1
     return lease

@@ -30,7 +30,7 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.driver import ROWS_GONE, SimpleDriver
 from django_aio.db.backends.threaded import HopCursor
-from django_aio.db.gates import LOST
+from django_aio.db.gates import lose_transaction
 from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
 from django_aio.db.shield import put_off, to_its_end, until_done
 from django_aio.db.state import State, on_loop
@@ -411,10 +411,7 @@ def _lose(wrapper: Any, worker: aiosqlite.Connection) -> None:
     """Go on without a connection whose thread is busy; it is closed when the thread is free."""
     if wrapper.aio is None or wrapper.aio.worker is not worker:
         return  # it has another one by now
-    if wrapper.in_atomic_block:
-        wrapper.closed_in_transaction = wrapper.needs_rollback = True
-        if wrapper.aio.gate is not None:
-            wrapper.aio.gate.spoil(LOST)
+    lose_transaction(wrapper)
     wrapper.aio.driver.drop(wrapper)
 
 

@@ -8,7 +8,9 @@ hooks:
 - A coroutine that calls a hook gets the coroutine, as without us, and awaits it.
 - Synchronous code inside the bridge gets the result; the loop goes on meanwhile.
 - Synchronous code in a thread without a loop gets the result too; the thread waits.
-- Synchronous code that a coroutine called directly can do neither: BridgeError, with the remedy.
+- Synchronous code that a coroutine called directly can do neither. A project's gets the coroutine,
+  as without us: it may be a helper that hands it on (a timing decorator). Django's own cannot use
+  one: BridgeError, with the remedy.
 
 Called where classes are made; the hooks may be called from any thread.
 """
@@ -49,7 +51,7 @@ def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callab
 
     @functools.wraps(func, updated=("__dict__",) if marked else ())
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _is_awaited(sys._getframe(1)):
+        if _is_awaited(sys._getframe(1)) or _is_handed_on(sys._getframe(1)):
             return func(*args, **kwargs)
         message = refusal(func.__qualname__, remedy)
         return settle(functools.partial(func, *args, **kwargs), message)
@@ -123,6 +125,21 @@ def _is_awaited(caller: FrameType | None) -> bool:
     while caller is not None and caller.f_code.co_name in INNER:
         caller = caller.f_back
     return caller is not None and bool(caller.f_code.co_flags & COROUTINE)
+
+
+VIEW = "View.as_view.<locals>.view"
+
+
+def _is_handed_on(caller: FrameType) -> bool:
+    """Whether who calls hands on what he gets to a coroutine, where nothing may wait.
+
+    That is a project's function, and of Django's the one that `as_view()` makes.
+    """
+    if asyncio._get_running_loop() is None or in_bridge():
+        return False
+    if caller.f_code.co_qualname == VIEW:
+        return True
+    return not is_below(caller.f_globals.get("__name__", ""), ("django", "django_aio"))
 
 
 def adopt(

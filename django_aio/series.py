@@ -184,6 +184,7 @@ _SERIES: tuple[Patch, ...] = (
     *(replace(f"{FILE_CACHE}.{name}", f"{FILE_CACHE_BY}:in_thread", "files are read and written in a thread", on_import=True) for name in ("get", "touch", "delete", "has_key", "clear")),
     *(add(f"{FILE_CACHE}.{name}", f"{FILE_CACHE_BY}:{name}", "one hand-over to a thread for all keys", on_import=True) for name in ("get_many", "set_many", "delete_many", "incr", "incr_version")),
     *(add(f"{FILE_CACHE}.a{name}", f"{FILE_CACHE_BY}:a{name}", "one hand-over to a thread for all keys", on_import=True) for name in ("get_many", "set_many", "delete_many", "incr", "incr_version")),
+    replace("django.utils.decorators:_multi_decorate", "django_aio.utils.decorators:multi_decorate", "a synchronous decorator round a handler is round its run"),
     replace("django.utils.decorators:make_middleware_decorator", "django_aio.utils.decorators:make_middleware_decorator", "cache_page() on coroutine views"),
     # 17. Templates and shortcuts.
     replace("django.template.base:Variable.resolve", "django_aio.template.base:resolve", "awaitables in templates are waited for"),

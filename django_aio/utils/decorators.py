@@ -17,10 +17,17 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import (
+    async_to_sync,
+    iscoroutinefunction,
+    markcoroutinefunction,
+    sync_to_async,
+)
+from django import views
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.policy import is_cooperative
+from django_aio.views.generic.base import done_when_called
 
 View = Callable[..., Any]
 Decorator = Callable[[View], View]
@@ -46,6 +53,33 @@ def make_middleware_decorator(upstream: Callable[..., Any]) -> Callable[..., Any
         return _make_decorator
 
     return make_middleware_decorator
+
+
+def multi_decorate(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`method_decorator()`: what a synchronous decorator does round a handler is round its run.
+
+    Django marks the decorated method of a coroutine function as one, whatever the decorator is. In
+    a class-based view it is called inside the bridge, where `with transaction.atomic():` is right:
+    it would commit before the handler has begun.
+    """
+
+    @functools.wraps(upstream)
+    def _multi_decorate(decorators: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+        return upstream(decorators, _done_in_views(method))  # type: ignore[no-any-return]
+
+    return _multi_decorate
+
+
+def _done_in_views(method: Callable[..., Any]) -> Callable[..., Any]:
+    if not iscoroutinefunction(method):
+        return method
+    done = done_when_called(method)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        return (done if isinstance(self, views.View) else method)(self, *args, **kwargs)
+
+    return markcoroutinefunction(call)
 
 
 def _is_asynchronous(view: View) -> bool:

@@ -155,12 +155,21 @@ def _place_waiting_handler(view: Any, request: Any) -> None:
     if not iscoroutinefunction(handler):
         return
 
+    setattr(view, name, done_when_called(handler))
+
+
+def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A coroutine handler that has run when synchronous code in the bridge has called it.
+
+    Elsewhere it is called as ever.
+    """
+
     @functools.wraps(handler, updated=())
     def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
         answer = handler(*args, **kwargs)
         return _done(wait(answer), innermost.get()) if in_bridge() else answer
 
-    setattr(view, name, call)
+    return call
 
 
 async def _done(response: Any, block: Block | None) -> Any:

@@ -41,6 +41,21 @@ class Mixed(Mixin, Handlers):
     """The block by a mixin."""
 
 
+def in_block(view):
+    """A project's decorator for synchronous views."""
+
+    def wrapper(request, *args, **kwargs):
+        with transaction.atomic():
+            return view(request, *args, **kwargs)
+
+    return wrapper
+
+
+@method_decorator(in_block, name="get")
+class HandlerDecorated(Handlers):
+    """The block round the handler itself."""
+
+
 class Awaited(Handlers):
     """The block in a coroutine."""
 
@@ -83,6 +98,7 @@ class TooLate(Handlers):
 
 
 VIEWS = {"decorated": Decorated, "mixed": Mixed, "awaited": Awaited, "translated": Translated}
+VIEWS["handler decorated"] = HandlerDecorated
 
 
 def settings_for(view):

@@ -172,6 +172,7 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.contrib.auth.models:UserManager._acreate_user", BRIDGED, "acreate_user() hashes by the executor", app=AUTH, on_import=True),
     replace("django.contrib.auth.backends:ModelBackend.aauthenticate", BRIDGED, "the password of a user who does not exist is hashed by the executor", app=AUTH, on_import=True),
     replace("django.contrib.auth.decorators:user_passes_test", "django_aio.contrib.auth.decorators:user_passes_test", "what a test answers is awaited", app=AUTH),
+    *(replace(f"django.contrib.auth:{name}", f"django_aio.contrib.auth.middleware:{'a' * (name[0] == 'a')}changes_user", "both spellings of a request's user agree", app=AUTH) for name in ("login", "logout", "alogin", "alogout")),
     replace("django.contrib.auth.middleware:get_user", "django_aio.contrib.auth.middleware:get_user", "the user of a request is looked up once", app=AUTH, on_import=True),
     replace("django.contrib.auth.middleware:auser", "django_aio.contrib.auth.middleware:auser", "the user of a request is looked up once", app=AUTH, on_import=True),
     replace("django.contrib.auth.mixins:UserPassesTestMixin.dispatch", "django_aio.contrib.auth.mixins:dispatch_if_passed", "async def test_func()", app=AUTH, on_import=True),

@@ -1,7 +1,8 @@
 """`request.user` and `await request.auser()` are one user, looked up once.
 
 Django remembers the two apart, so that a view that awaits the one and a template that uses the
-other ask the database twice. (Django documentation, "Authentication in web requests".)
+other ask the database twice. One is the other for as long as the session is that user's. (Django
+documentation, "Authentication in web requests".)
 
 Called by the task of the request, or a thread that is its guest.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any
+
+from django.contrib.auth import SESSION_KEY
 
 # Where Django keeps what each of the two found.
 FOUND, AWAITED = "_cached_user", "_acached_user"
@@ -40,5 +43,55 @@ def auser(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _share(request: Any, found: str, missing: str) -> None:
     state = vars(request)
-    if missing not in state and found in state:
+    if missing not in state and found in state and _is_of_session(request, state[found]):
         state[missing] = state[found]
+
+
+def _is_of_session(request: Any, user: Any) -> bool:
+    """Whether the session is still that of a user who was found before. Asks no database."""
+    known = getattr(getattr(request, "session", None), "_session_cache", None)
+    if known is None:
+        return False  # it has not been read, or its engine does not say
+    is_user = bool(getattr(user, "is_authenticated", False)) and hasattr(user, "_meta")
+    key = user._meta.pk.value_to_string(user) if is_user else None
+    return bool(known.get(SESSION_KEY) == key)
+
+
+def changes_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`login()` and `logout()`: `request.auser()` answers with the new user too.
+
+    Django before 6.1 tells one spelling, so that the other answers with who has logged out.
+    """
+
+    @functools.wraps(upstream)
+    def change(request: Any, *args: Any, **kwargs: Any) -> Any:
+        result = upstream(request, *args, **kwargs)
+        _agree(request)
+        return result
+
+    return change
+
+
+def achanges_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`alogin()` and `alogout()`: `request.user` and `request.auser()` answer with the new user."""
+
+    @functools.wraps(upstream)
+    async def change(request: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await upstream(request, *args, **kwargs)
+        _agree(request)
+        return result
+
+    return change
+
+
+def _agree(request: Any) -> None:
+    """Both spellings answer with what Django has set for `request.user`."""
+    if not (hasattr(request, "user") and hasattr(request, "auser")):
+        return
+    user = request.user
+
+    async def auser() -> Any:
+        return user
+
+    request.auser = auser
+    vars(request).update({FOUND: user, AWAITED: user})

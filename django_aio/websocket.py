@@ -52,6 +52,7 @@ class WebSocket:
         self.request: HttpRequest = scope["django.request"]
         self.accepted = False
         self.closed = False
+        self._gone: WebSocketDisconnect | None = None
         self._receive = receive
         self._send = send
 
@@ -88,7 +89,9 @@ class WebSocket:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 # The specification lets either be missing.
-                raise WebSocketDisconnect(message.get("code") or 1005, message.get("reason") or "")
+                code, reason = message.get("code") or 1005, message.get("reason") or ""
+                self._gone = WebSocketDisconnect(code, reason)
+                raise self._gone
             if message["type"] == "websocket.receive":
                 text: str | None = message.get("text")
                 return bytes(message["bytes"]) if text is None else text
@@ -101,9 +104,12 @@ class WebSocket:
         """Send a message: text, or binary if `data` is bytes.
 
         Returns when the server has taken it, so a slow client holds the view back. Raises
-        WebSocketDisconnect when the client has gone, RuntimeError before `accept()`.
+        WebSocketDisconnect when the client has gone, or the server has closed the connection, and
+        RuntimeError before `accept()`.
         """
         self._check_open("send")
+        if self._gone is not None:
+            raise WebSocketDisconnect(self._gone.code, self._gone.reason)
         kind = "text" if isinstance(data, str) else "bytes"
         try:
             await self._send({"type": "websocket.send", kind: data})

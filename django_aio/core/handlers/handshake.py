@@ -46,7 +46,7 @@ class SocketExchange(Exchange):
         super().__init__(application, request, scope, request.feed)
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """The `send` of the application. Raises OSError when the client has gone."""
+        """The `send` of the application. Raises OSError when the connection has gone."""
         if self._server is not None:
             if message["type"] == "websocket.close":
                 self.closed = self._feed.finished = True
@@ -58,16 +58,18 @@ class SocketExchange(Exchange):
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         assert self._server is not None
-        gone: OSError | None = None
+        gone: Exception | None = None
         if self._feed.disconnect is None:
+            # Where the server has closed it itself, one says that no message was to be sent.
+            closed = (RuntimeError,) if message["type"] == "websocket.send" else ()
             try:
                 await self._server(message)
-            except OSError as error:
+            except (OSError, *closed) as error:
                 gone = error
             else:
                 return
         self._feed.told = True
-        raise ConnectionResetError("The client of this websocket has disconnected.") from gone
+        raise ConnectionResetError("The connection of this websocket has been closed.") from gone
 
     async def response(self) -> Any:
         """Wait for the application to accept or refuse. Raises what it raises before it does."""
@@ -98,7 +100,7 @@ class SocketExchange(Exchange):
             self._open.set()
             await asyncio.wait({self.task})
         finally:
-            over = self.closed or self._feed.disconnect is not None
+            over = self.closed or self._feed.told or self._feed.disconnect is not None
             code = NORMAL if self.failure is None else INTERNAL_ERROR
             await self.aclose()
         if not over:

@@ -11,7 +11,7 @@ from connections import Socket
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connections
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, override_settings
 from django.urls import reverse
 from testapp import protocols
@@ -20,7 +20,7 @@ from testapp.models import Author
 from django_aio.core.handlers import exchange
 from django_aio.db import chains
 from django_aio.urls import websocket
-from django_aio.websocket import WebSocketDisconnect
+from django_aio.websocket import WebSocket, WebSocketDisconnect
 
 pytestmark = pytest.mark.usefixtures("db", "urlconf")
 
@@ -281,11 +281,16 @@ async def test_a_disconnect_cancels(path, caplog):
     assert not caplog.records
 
 
-async def test_a_view_that_writes_notices_that_the_client_has_gone(caplog):
+GONE = [OSError("gone"), RuntimeError("Unexpected ASGI message 'websocket.send'")]
+
+
+@pytest.mark.parametrize("error", GONE, ids=["the client", "the server"])
+async def test_a_view_that_writes_notices_that_the_connection_has_gone(caplog, error):
+    """Servers say so by either: uvicorn by RuntimeError, where it has closed it itself."""
     async with Socket("/ws/writing/") as socket:
         await socket.accepted()
         await socket.text()
-        socket.error = OSError("gone")
+        socket.error = error
         await socket.ended()
     assert not leftover()
     assert not caplog.records
@@ -485,3 +490,24 @@ async def test_an_http_error_page_of_the_project():
     finally:
         del protocols.handler404
     assert sent[1]["body"] == b"none"
+
+
+async def test_who_sends_after_the_disconnect_is_told_again():
+    """Whatever the server would say to it."""
+    incoming = iter([{"type": "websocket.disconnect", "code": 3000, "reason": "bye"}])
+    sent = []
+
+    async def receive():
+        return next(incoming)
+
+    async def send(message):
+        sent.append(message)
+
+    socket = WebSocket({"django.request": HttpRequest()}, receive, send)
+    await socket.accept()
+    with pytest.raises(WebSocketDisconnect):
+        await socket.receive()
+    with pytest.raises(WebSocketDisconnect) as raised:
+        await socket.send("too late")
+    assert (raised.value.code, raised.value.reason) == (3000, "bye")
+    assert [message["type"] for message in sent] == ["websocket.accept"]

@@ -14,6 +14,7 @@ application does. Websockets and the lifespan protocol have modules of their own
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -28,6 +29,7 @@ from django.urls import set_script_prefix
 from django_aio.bridge import run, wait
 from django_aio.core.handlers import lifespan, websocket
 from django_aio.core.handlers.base import is_bridged
+from django_aio.core.handlers.contexts import called_in
 from django_aio.core.handlers.ending import UntilDisconnect, finish, or_abort, until_thread_is_idle
 from django_aio.core.handlers.messages import Feed, Receive, Scope, Send, Upload
 from django_aio.urls.resolvers import leads_to_application, may_lead_to_application
@@ -40,7 +42,10 @@ def call(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
     async def __call__(self: ASGIHandler, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan.live(self, scope, receive, send)
-        elif scope["type"] == "websocket" and is_bridged(self):
+            return
+        context = contextvars.copy_context()
+        receive, send = called_in(context, receive), called_in(context, send)
+        if scope["type"] == "websocket" and is_bridged(self):
             async with ThreadSensitiveContext():
                 await websocket.handle(self, scope, receive, send)
         else:

@@ -5,10 +5,12 @@ result is nearly always the same: views ask the same questions with other values
 is kept, by the shape of the query (`shape.py`); the values are prepared anew each time, by Django's
 own lookups.
 
-What is found again was proven when it was kept: the parameters of the whole were those of the
-lookups, in their order, and nothing else. A query for which that is not so is compiled every time.
-It holds for one alias of `DATABASES`, and as long as the models involved have the fields, the table
-and the ordering that they had.
+What is found again was proven when it was kept: the query was compiled a second time with a mark in
+the place of each value. They show where in the parameters the values stand, of which two may be
+equal, and that the SQL does not depend on them. The other parameters are constants, which are part
+of the shape. A query for which that is not so is compiled every time. It holds for one alias of
+`DATABASES`, and as long as the models involved have the fields, the table and the ordering that
+they had.
 
 Nothing of a query's values is kept. Called by any thread; an entry is never changed.
 """
@@ -16,15 +18,17 @@ Nothing of a query's values is kept. Called by any thread; an entry is never cha
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
-from django.db.models.expressions import Col
+from django.db.models.expressions import Col, Value
 from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.where import WhereNode
 
-from django_aio.db.models.sql.shape import Shape, shape_of
+from django_aio.db.models.sql.shape import Shape, gives_parameters, shape_of
 from django_aio.utils.kept import keep
 
 AsSQL = Callable[..., tuple[str, Any]]
@@ -40,29 +44,29 @@ AS_THEY_ARE = "_aio_as_they_are"
 RESULTS = ("select", "klass_info", "annotation_col_map", "col_count", "has_extra_select")
 
 
+class Places(NamedTuple):
+    """Where the parameters of a statement come from."""
+
+    before: list[Any]  # constants, as the driver gets them
+    placeholders: list[Any]  # of each lookup, whose values follow each other
+    after: list[Any]  # constants
+
+
 class Compiled:
     """The SQL of one shape, and what is needed to read its rows. Read by any thread."""
 
-    __slots__ = ("constants", "held", "models", "placeholders", "results", "settings", "sql")
+    __slots__ = ("after", "before", "held", "models", "placeholders", "results", "settings", "sql")
 
-    def __init__(
-        self,
-        compiler: Any,
-        sql: str,
-        shape: Shape,
-        constants: Sequence[Any],
-        placeholders: list[Any],
-    ) -> None:
+    def __init__(self, compiler: Any, sql: str, held: list[Any], places: Places) -> None:
         self.sql = sql
-        self.constants = constants  # of the SELECT clause, as the driver gets them
-        self.placeholders = placeholders  # of each lookup
+        self.before, self.placeholders, self.after = places
         self.results = {name: getattr(compiler, name) for name in RESULTS}
         columns = [column for column, _, _ in compiler.select]
         if not compiler.get_converters(columns):
             self.results[AS_THEY_ARE] = columns
         self.settings = compiler.connection.settings_dict
         self.models = [(model._meta, *_facts(model._meta)) for model in _models(compiler)]
-        self.held = shape.held
+        self.held = held
 
     def holds(self, connection: Any) -> bool:
         """Whether the models and the database are what they were."""
@@ -82,7 +86,7 @@ class Compiled:
 
         That of a value that no row can have, for example, which Django leaves out.
         """
-        values = list(self.constants)
+        values = list(self.before)
         try:
             for lookup, known in zip(lookups, self.placeholders, strict=True):
                 placeholder, prepared = lookup.process_rhs(compiler, compiler.connection)
@@ -91,6 +95,7 @@ class Compiled:
                 values.extend(prepared)
         except (EmptyResultSet, FullResultSet):
             return None
+        values.extend(self.after)
         return values
 
 
@@ -130,7 +135,7 @@ def as_sql(upstream: AsSQL) -> AsSQL:
             return known.sql, tuple(values)
         sql, params = upstream(self)
         with contextlib.suppress(EmptyResultSet, FullResultSet):  # as in parameters()
-            keep(_kept, key, _compiled(self, shape, sql, params), MAX_KEPT)
+            keep(_kept, key, _compiled(self, upstream, shape, sql, params), MAX_KEPT)
         return sql, params
 
     return as_sql
@@ -158,30 +163,88 @@ def _name_table(query: Any) -> None:
         query.unref_alias(alias)
 
 
-def _compiled(compiler: Any, shape: Shape, sql: str, params: Sequence[Any]) -> Compiled | None:
+def _compiled(
+    compiler: Any, upstream: AsSQL, shape: Shape, sql: str, params: Sequence[Any]
+) -> Compiled | None:
     """What is kept of a query that has been compiled. None if it must be compiled every time."""
     if not type(compiler.connection).__module__.startswith("django."):
         return None
-    placeholders = []
-    values: list[Any] = []
-    for lookup in shape.lookups:
-        placeholder, prepared = lookup.process_rhs(compiler, compiler.connection)
-        placeholders.append(placeholder)
-        values.extend(prepared)
-    count = len(params) - len(values)
-    constants, rest = params[:count], params[count:]
-    # A driver may have types of its own for what it is given.
-    if list(constants) != shape.constants or list(map(_typed, rest)) != list(map(_typed, values)):
+    places = _places(compiler, upstream, shape.lookups, sql, params)
+    if places is None:
         return None
     columns = [each.target for each, _, _ in compiler.select if type(each) is Col]
     if any(_decides(field, "select_format", "get_col", "get_db_converters") for field in columns):
         return None
     if any(_decides(field, "get_extra_restriction") for field in _joined(compiler.query)):
         return None
-    return Compiled(compiler, sql, shape, constants, placeholders)
+    return Compiled(compiler, sql, shape.held, places)
+
+
+def _places(
+    compiler: Any, upstream: AsSQL, lookups: list[Any], sql: str, params: Sequence[Any]
+) -> Places | None:
+    """Find out where the values stand.
+
+    None if the SQL depends on them, if they do not follow each other, or if there are parameters
+    that are neither theirs nor those of the shape's constants.
+    """
+    query, connection = compiler.query.clone(), compiler.connection
+    placeholders, values, marked = [], [], []
+    marks: list[object] = []
+    for lookup in lookups:
+        placeholder, prepared = lookup.process_rhs(compiler, connection)
+        placeholders.append(placeholder)
+        values.extend(prepared)
+        marked.append(_marked(lookup, "process_rhs", placeholder, prepared, marks))
+    query.where = _with_lookups(query.where, iter(marked))
+    constants: list[object] = []
+    for name, constant in query.annotations.items():
+        if type(constant) is Value:
+            made = constant.as_sql(compiler, connection)
+            query.annotations[name] = _marked(constant, "as_sql", *made, constants)
+    query._annotation_select_cache = None
+    again = type(compiler)(query, connection, compiler.using, compiler.elide_empty)
+    sql_again, found = upstream(again)
+    begin = next((at for at, each in enumerate(found) if each in marks), len(found))
+    end = begin + len(marks)
+    others = {*map(id, [*found[:begin], *found[end:]])}
+    if (
+        sql_again != sql
+        or [*map(id, found[begin:end])] != [*map(id, marks)]
+        or not others <= {*map(id, constants)}
+        or [*map(_typed, params[begin:end])] != [*map(_typed, values)]
+    ):
+        return None
+    return Places(list(params[:begin]), placeholders, list(params[end:]))
+
+
+def _marked(
+    expression: Any, method: str, sql: str, params: Sequence[Any], marks: list[object]
+) -> Any:
+    """A copy of a lookup or constant that gives marks instead of its values."""
+    own = [object() for _ in params]
+    marks.extend(own)
+    marked = copy.copy(expression)
+    setattr(marked, method, lambda compiler, connection: (sql, list(own)))
+    return marked
+
+
+def _with_lookups(node: Any, lookups: Iterator[Any]) -> Any:
+    """A copy of a WHERE clause with other lookups, in the order of `Shape.lookups`."""
+    changed = node.clone()
+    changed.children = [
+        _with_lookups(child, lookups)
+        if type(child) is WhereNode
+        else next(lookups)
+        if gives_parameters(child)
+        else child
+        for child in node.children
+    ]
+    return changed
 
 
 def _typed(value: Any) -> tuple[type, Any]:
+    # A driver may have types of its own for what it is given.
     return type(value), value
 
 

@@ -40,7 +40,6 @@ class Shape(NamedTuple):
 
     key: Hashable
     lookups: list[Any]  # those that give parameters, in the order of the WHERE clause
-    constants: list[Any]  # the parameters of the SELECT clause, which are part of the key
     held: list[Any]  # what the key knows by identity
 
 
@@ -109,7 +108,6 @@ def shape_of(query: Any) -> Shape | None:
     if type(query) is not Query or _unset(query) != _NEW or not vars(query).keys() <= KNOWN:
         return None
     found: list[Any] = []
-    constants: list[Any] = []
     held: list[Any] = []
     try:
         key = (
@@ -120,13 +118,13 @@ def shape_of(query: Any) -> Shape | None:
             _columns(query.select, held),
             None if query.selected is None else _selected(query.selected),
             _relations(query.select_related),
-            _annotations(query, constants, held),
+            _annotations(query, held),
             _groups(query.group_by, held),
             _where(query.where, found, held),
         )
     except NoShapeError:
         return None
-    return Shape(key, found, constants, held)
+    return Shape(key, found, held)
 
 
 def _deferred(names: Any, defer: bool) -> Hashable:
@@ -194,14 +192,14 @@ def _relations(select_related: bool | Mapping[str, Any]) -> Hashable:
     return tuple([(name, _relations(below)) for name, below in select_related.items()])
 
 
-def _annotations(query: Any, constants: list[Any], held: list[Any]) -> Hashable:
+def _annotations(query: Any, held: list[Any]) -> Hashable:
     if not query.annotations:
         return ()
     mask = query.annotation_select_mask
     parts = []
     for name, expression in query.annotations.items():
         selected = mask is None or name in mask
-        parts.append((name, selected, _expression(expression, constants, held)))
+        parts.append((name, selected, _expression(expression, held)))
     return tuple(parts), None if mask is None else _of_mask(mask)
 
 
@@ -209,7 +207,7 @@ def _of_mask(mask: Any) -> Hashable:
     return frozenset(mask) if isinstance(mask, set) else tuple(mask)
 
 
-def _expression(expression: Any, constants: list[Any], held: list[Any]) -> Hashable:
+def _expression(expression: Any, held: list[Any]) -> Hashable:
     """A column, a constant, or a plain aggregate of a column or of all."""
     kind = type(expression)
     if kind is Col:
@@ -218,7 +216,6 @@ def _expression(expression: Any, constants: list[Any], held: list[Any]) -> Hasha
     if kind is Value and type(expression.value) in (int, str) and len(arguments) == 1:
         if options:
             raise NoShapeError
-        constants.append(expression.value)
         return kind, type(expression.value), expression.value
     if kind not in AGGREGATES or not options.keys() <= {"distinct"} or len(arguments) != 1:
         raise NoShapeError
@@ -227,6 +224,11 @@ def _expression(expression: Any, constants: list[Any], held: list[Any]) -> Hasha
         raise NoShapeError
     of = "*" if type(source) is Star else _column(source, held)
     return kind, expression.distinct, expression.is_summary, of
+
+
+def gives_parameters(lookup: Any) -> bool:
+    """Whether a lookup has a value of its own: a comparison with True is the column itself."""
+    return type(lookup.rhs) is not bool
 
 
 def _where(node: Any, found: list[Any], held: list[Any]) -> Hashable:
@@ -240,11 +242,11 @@ def _where(node: Any, found: list[Any], held: list[Any]) -> Hashable:
             raise NoShapeError
         value: Any = child.rhs
         of: Any = type(value)
-        if of is bool:  # a comparison with True is the column itself
-            parts.append((kind, _column(child.lhs, held), value))
+        if not gives_parameters(child):
+            parts.append((kind, _column(child.lhs, held), bool, value))
             continue
         if of is list and len(value) <= MOST_VALUES and VALUES.issuperset(map(type, value)):
-            of = len(value)
+            of = list, len(value)
         elif of not in VALUES:
             raise NoShapeError
         if kind in NULLS or child.bilateral_transforms:

@@ -1,4 +1,4 @@
-"""What `scripts/test` runs: lint, types, then the tests on every database that answers.
+"""What `scripts/test` runs: lint, types, the tests on every database that answers, random SQL.
 
 Ends with one line that adds up all runs: "N passed, N failed, N skipped". Exit status 1 if anything
 failed. Run by the Python of .venv, from the root of the checkout.
@@ -24,6 +24,8 @@ STATIC = (
     ("format", ["ruff", "format", "--check", "."]),
     ("types", ["mypy"]),
 )
+# Is the SQL that is kept what Django makes? Some ten seconds of it; more by hand.
+FUZZ = ["tests/fuzz_sql.py", "--count", "20000"]
 # Half of the time a test waits for the database.
 PARALLEL = ("--parallel", "auto")
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|xfailed|errors?)\b")
@@ -42,6 +44,10 @@ def main() -> int:
             totals[name] += counts.get(name, 0)
         if status:
             failures.append(f"tests on {database}")
+    if not labels:
+        print("\n== random querysets", flush=True)
+        if subprocess.run([sys.executable, *FUZZ]).returncode:
+            failures.append("random querysets")
     for failure in failures:
         print(f"FAILED: {failure}")
     totals["failed"] += sum(not name.startswith("tests on") for name in failures)

@@ -6,6 +6,7 @@
     --requirements                  first install what the suite's optional tests need
     --processes N                   2 by default; 1 with --failfast, --pdb, or few labels
     --selenium chrome               only the tests that need a browser: headless chromium
+    --verify-sql                    compile every query afresh beside the SQL that was kept for it
     --record                        write the figures to docs/upstream.json and its page
     labels                          Django's, e.g. admin_views or queries.tests.Queries1Tests
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--selenium", choices=("chrome",), help="run the tests that need a browser, and only those"
     )
+    group.add_argument("--verify-sql", action="store_true", help="compare the SQL that is kept")
     group.add_argument("--record", action="store_true", help="write docs/upstream.json")
 
 
@@ -52,6 +54,8 @@ def main(options: argparse.Namespace) -> int:
         sys.exit("--record is for runs of the whole suite.")
     if options.record and options.selenium:
         sys.exit("--record does not go with --selenium.")
+    if options.verify_sql and options.mode == "stock":
+        sys.exit("--verify-sql is for plain and native mode: stock Django keeps no SQL.")
     if options.requirements:
         sdist.install_requirements()
     if options.selenium and (missing := browsers.why_no_browser()):
@@ -77,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     _print(options, run, bad, seconds)
     if options.record:
         page.record(options.db, options.mode, run, bad, seconds, plan.why_no_gis(options.db))
-    return 1 if bad or run.faults else 0
+    return 1 if bad or run.faults or run.differences else 0
 
 
 def _plan(options: argparse.Namespace, suite: Path) -> tuple[list[list[plan.Job]], plan.Weights]:
@@ -132,6 +136,7 @@ def _job(
         str(results),
         listed,
         bool(options.selenium),
+        bool(options.verify_sql) and mode != "stock",
     )
 
 
@@ -176,6 +181,10 @@ def _print(options: argparse.Namespace, run: Run, bad: list[str], seconds: float
         )
         for fault in run.faults:
             print(fault)
+    if options.verify_sql:
+        print(f"{run.compared} queries compared, {len(run.differences)} differences.")
+        for difference in run.differences:
+            print(difference)
     needless = [test for test in excluded if run.outcomes.get(test) == "passed"]
     for test in needless:
         print(f"Excluded, but it passes: {test}")

@@ -45,6 +45,7 @@ class Job:
     results: str = ""
     modules: list[str] = field(default_factory=list)  # those whose code may run on the loop
     selenium: bool = False  # only the tests that need a browser, with one
+    verify: bool = False  # compile every query afresh beside the SQL that was kept
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, **ENVIRONMENT, "AIO_UPSTREAM": json.dumps(asdict(self))}

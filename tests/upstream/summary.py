@@ -26,6 +26,8 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)  # by top-level label
     waits: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)  # outside any test
+    compared: int = 0  # queries, with --verify-sql
+    differences: list[str] = field(default_factory=list)
 
     def read(self, path: Path) -> None:
         """Add the results of one process. One that died gets an outcome for its last test."""
@@ -39,6 +41,8 @@ class Run:
                 for name in ("cooperative", "threads"):
                     self.waits[name] += entry.get(name, 0)
                 self.faults += entry.get("faults", [])
+                self.compared += entry.get("compared", 0)
+                self.differences += entry.get("differences", [])
             else:
                 started = ""
                 self._add(entry)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import functools
 import importlib
 import inspect
 import json
@@ -19,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -58,10 +60,15 @@ def _enter(suite: str) -> None:
 def _run(job: dict[str, Any], runtests: Any, options: Any, lines: TextIO) -> None:
     from upstream import detector, outcomes
 
-    waits = None
+    waits = comparison = None
     if job["mode"] == "native":
         waits = detector.Waits()
-        _watch_when_ready(waits)
+        _when_ready(functools.partial(detector.watch, waits))
+    if job["verify"]:
+        from sql_check import Comparison, watch
+
+        comparison = Comparison()
+        _when_ready(functools.partial(watch, comparison))
     if job["mode"] != "stock":
         runtests.ALWAYS_INSTALLED_APPS.append("django_aio")
     if job["selenium"]:
@@ -78,6 +85,8 @@ def _run(job: dict[str, Any], runtests: Any, options: Any, lines: TextIO) -> Non
             "threads": waits.threads,
             "faults": waits.faults,  # outside any test
         }
+    if comparison is not None:
+        end |= {"compared": comparison.compared, "differences": comparison.differences}
     lines.write(json.dumps(end) + "\n")
 
 
@@ -93,19 +102,18 @@ def _use_browser(mode: str) -> None:
         SeleniumTestCase.server_thread_class = ASGILiveServerThread
 
 
-def _watch_when_ready(waits: Any) -> None:
-    """Watch the drivers as soon as the series is applied."""
+def _when_ready(action: Callable[[], object]) -> None:
+    """Call `action()` as soon as the series is applied."""
     from django_aio.apps import DjangoAIOConfig
-    from upstream import detector
 
     ready = DjangoAIOConfig.ready
 
-    def ready_and_watch(self: Any) -> None:
+    def ready_and_act(self: Any) -> None:
         ready(self)
         DjangoAIOConfig.ready = ready  # type: ignore[method-assign]
-        detector.watch(waits)
+        action()
 
-    DjangoAIOConfig.ready = ready_and_watch  # type: ignore[method-assign]
+    DjangoAIOConfig.ready = ready_and_act  # type: ignore[method-assign]
 
 
 def _django_tests(job: dict[str, Any], runtests: Any, options: Any) -> None:

@@ -38,9 +38,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 logger = logging.getLogger("django_aio.policy")
 
-# What the mark of a class of Django's says whose methods wait outside the loop.
-BLOCKING = False
-
 
 def cooperative(func: F) -> F:
     """Mark a function or class: its synchronous code may run on the event loop.

@@ -28,6 +28,8 @@ STATIC = "django.contrib.staticfiles.handlers:ASGIStaticFilesHandler"
 RUNSERVER = "django.core.management.commands.runserver:Command"
 NATIVE = "django_aio.utils.asyncio:native"
 POLICY = "django_aio.policy:by_policy"
+BLOCKING = "django_aio.policy:blocking"
+IN_THREAD = "django_aio.policy:in_thread"
 BRIDGED = "django_aio.utils.coroutines:bridged"
 AUTH = "django.contrib.auth"
 FILES = "django.contrib.sessions.backends.file:SessionStore"
@@ -243,6 +245,12 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{ADMIN}.views.autocomplete:AutocompleteJsonView.get", f"{ADMIN_BY}.views.autocomplete:get", "admin classes are searched where the policy says", on_import=True),
     rebind(f"{ADMIN}.helpers:lookup_field", f"{ADMIN_BY}.utils:lookup_field", "coroutine functions in readonly_fields", on_import=True),
     rebind(f"{ADMIN}.templatetags.admin_list:lookup_field", f"{ADMIN_BY}.utils:lookup_field", "coroutine functions in list_display", on_import=True),
+    # 20. What of Django's own reads files or computes for more than 5 ms goes to a thread.
+    replace("django.contrib.admindocs.views:BaseAdminDocsView", BLOCKING, "the source and the templates of a site are read in a thread", on_import=True),
+    *(replace(f"django.contrib.sitemaps.views:{name}", BLOCKING, "sitemaps are computed in a thread, by a project's classes", on_import=True) for name in ("index", "sitemap")),
+    replace("django.views.i18n:JavaScriptCatalog.get", IN_THREAD, "catalogs are read in a thread", on_import=True),
+    replace("django.views.debug:technical_500_response", IN_THREAD, "the page of an error reads the source", on_import=True),
+    replace("django.middleware.gzip:compress_string", "django_aio.middleware.gzip:compress_string", "large pages are compressed in a thread", on_import=True),
     # 21. What rendering does most often.
     *(replace(f"django.utils.html:{name}", "django_aio.utils.html:plainly", "plain text is not looked through for lazy translations") for name in ("escape", "mark_safe")),
     *(replace(f"django.{name}:conditional_escape", "django_aio.utils.html:conditionally", "nor is it asked whether it is safe or lazy") for name in ("template.base", "template.library", "template.defaultfilters", "template.defaulttags", "utils.html")),

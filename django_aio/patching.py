@@ -23,13 +23,16 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -172,12 +175,20 @@ def rebind(target: str, by: str, why: str, **conditions: Any) -> Patch:
     return Patch(Verb.REBIND, target, by, why, **conditions)
 
 
-def when_imported(module: str, action: Callable[[], object]) -> None:
-    """Call `action()` when the module is imported: now, if it has been."""
+def when_imported(module: str, action: Callable[[], object], uses: str = "") -> None:
+    """Call `action()` when the module is imported: now, if it has been.
+
+    Else when that import has ended, and those round it: of its packages, or of the module that the
+    action `uses`. An action must not find half made what it needs.
+    """
     if module in sys.modules:
         action()
         return
     _awaited.actions.setdefault(module, []).append(action)
+    packages = itertools.accumulate(module.split("."), "{}.{}".format)
+    for each in (*packages, uses):
+        if each and each not in sys.modules:
+            _awaited.actions.setdefault(each, [])
     if _awaited not in sys.meta_path:
         sys.meta_path.insert(0, _awaited)
 
@@ -200,19 +211,59 @@ class _Awaited(MetaPathFinder):
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in found if spec is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            for action in self.actions.pop(name, ()):
-                action()
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Acting(spec.loader, self.actions)
         return spec
 
 
+class _Acting(Loader):
+    """Loads one module by the loader that Python found, which may be that of others too (a zip)."""
+
+    def __init__(self, loader: Any, actions: dict[str, list[Callable[[], object]]]) -> None:
+        self._loader = loader
+        self._actions = actions
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """The module, if the loader makes it itself."""
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module as if nobody had looked, and act if it is the outermost of them."""
+        spec = module.__spec__
+        assert spec is not None
+        module.__loader__ = spec.loader = self._loader
+        _importing.depth += 1
+        try:
+            self._loader.exec_module(module)
+            _importing.due += self._actions.pop(spec.name, ())
+        finally:
+            _importing.depth -= 1
+        if not _importing.depth:
+            _importing.act()
+
+
+class _Importing(threading.local):
+    """What a thread is importing: how many awaited modules inside one another, and what is due."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.due: list[Callable[[], object]] = []
+
+    def act(self) -> None:
+        """Do what is due. What it imports itself waits for its end."""
+        self.depth += 1
+        try:
+            while self.due:
+                self.due.pop(0)()
+        finally:
+            self.depth -= 1
+
+
+_importing = _Importing()
 _awaited = _Awaited()
 
 

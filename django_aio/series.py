@@ -300,7 +300,7 @@ def apply_series() -> None:
     with _lock:
         for patch in SERIES:
             if patch.on_import:
-                when_imported(patch.module, patch.apply)
+                when_imported(patch.module, patch.apply, patch.by.partition(":")[0])
             elif not is_backend(patch):
                 patch.apply()
 

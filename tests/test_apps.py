@@ -365,6 +365,25 @@ def test_the_series_applied_too_early_can_be_applied_again():
     assert (done.stdout, done.stderr) == ("{'applied'}\n", "")
 
 
+def test_the_admin_need_not_be_installed_to_be_imported():
+    """REST framework does that, by way of admindocs."""
+    done = child("""
+        import django
+        from django.conf import settings
+
+        apps = ["django.contrib.contenttypes", "django.contrib.auth"]
+        settings.configure(INSTALLED_APPS=["django_aio", *apps])
+        django.setup()
+        import django.contrib.admindocs.views
+        from django.contrib.admin import ModelAdmin, options
+        from django_aio import series
+        from django_aio.patching import Status
+        waiting = [patch.target for patch in series.SERIES if patch.status is Status.PENDING]
+        print([target for target in waiting if "admin.options" in target])
+    """)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_models_import_what_was_changed_for_them():
     done = child("""
         import django

@@ -3,6 +3,8 @@
 import functools
 import importlib.util
 import sys
+import zipfile
+import zipimport
 
 import pytest
 
@@ -369,3 +371,57 @@ def test_all_patches_that_wait_are_one_step_of_each_import():
         patching.when_imported(name, lambda: None)
         assert len(sys.meta_path) <= before + 1
         assert importlib.util.find_spec(name) is None
+
+
+def test_what_waits_for_a_module_waits_for_the_packages_round_it(tmp_path, monkeypatch):
+    """An action may import what is half made while one of them is imported."""
+    package = tmp_path / "half_made"
+    package.mkdir()
+    (package / "__init__.py").write_text("from half_made import first, second\ndone = True\n")
+    (package / "first.py").write_text("")
+    (package / "second.py").write_text("import half_made.first\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+
+    def look(name):
+        seen.append((name, importlib.import_module("half_made").done))
+
+    for name in ("half_made.second", "half_made.first"):
+        patching.when_imported(name, functools.partial(look, name))
+    importlib.import_module("half_made.second")
+    assert seen == [("half_made.first", True), ("half_made.second", True)]
+    for name in ("half_made", "half_made.first", "half_made.second"):
+        del sys.modules[name]
+
+
+def test_an_action_that_imports_what_is_awaited_is_done_first(tmp_path, monkeypatch):
+    for name in ("awaited_one", "awaited_two"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = []
+
+    def act():
+        importlib.import_module("awaited_two")
+        done.append("one")
+
+    patching.when_imported("awaited_two", lambda: done.append("two"))
+    patching.when_imported("awaited_one", act)
+    importlib.import_module("awaited_one")
+    assert done == ["one", "two"]
+
+
+def test_a_module_of_a_zip(tmp_path, monkeypatch):
+    """Its loader is that of all modules of the archive, and is left as it is."""
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        for name in ("of_a_zip", "also_of_it"):
+            archive.writestr(f"{name}.py", "value = 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "some.zip")
+    done = []
+    for name in ("of_a_zip", "also_of_it"):
+        patching.when_imported(name, functools.partial(done.append, name))
+    module = importlib.import_module("of_a_zip")
+    assert done == ["of_a_zip"]
+    assert isinstance(module.__loader__, zipimport.zipimporter)
+    assert module.__spec__.loader is module.__loader__
+    importlib.import_module("also_of_it")
+    assert done == ["of_a_zip", "also_of_it"]

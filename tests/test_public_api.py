@@ -65,7 +65,7 @@ API = {
         replace(target, by, why, **conditions)
         resolve(name)
         series_of_django()
-        when_imported(module, action)
+        when_imported(module, action, uses='')
     """,  # noqa: E501
     "django_aio.series": """
         apply_all()

@@ -6,6 +6,7 @@ Runs once, in the thread that calls `django.setup()`.
 from __future__ import annotations
 
 import importlib.util
+from types import ModuleType
 
 import django
 from django.apps import AppConfig
@@ -44,11 +45,11 @@ class DjangoAIOConfig(AppConfig):
     name = "django_aio"
     verbose_name = "django-aio"
 
-    def import_models(self) -> None:
-        """Apply what the models of the apps below this one in the list import by name."""
+    def __init__(self, app_name: str, app_module: ModuleType | None) -> None:
+        """Apply what the modules of the apps below this one in the list import by name."""
+        super().__init__(app_name, app_module)
         refuse_unsupported_django()
         series.apply_early()
-        super().import_models()
 
     def ready(self) -> None:
         """Apply the series. Raises ImproperlyConfigured where django-aio cannot work."""

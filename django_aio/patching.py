@@ -69,7 +69,7 @@ class Patch:
     for the patch to make sense, such as a database driver; `app` is the Django application that the
     target is part of; `since` is the first Django that has the target. With `on_import` the patch
     waits until the target's module is imported, so as not to import what few processes need. With
-    `early` it does not wait for `ready()`: modules of models import the target by its name.
+    `early` it does not wait for `ready()`: modules of apps and models import the target by name.
     """
 
     verb: Verb

@@ -101,7 +101,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{BASE}.run_and_clear_commit_hooks", "django_aio.db.transaction:run_and_clear_commit_hooks", "the transaction has ended for the hooks of on_commit()"),
     add("django.db.transaction:Atomic._recreate_cm", "django_aio.db.atomic:recreate", "each call of a decorated function has a block of its own"),
     replace(f"{BASE}.on_commit", "django_aio.db.transaction:on_commit", "coroutine functions on commit"),
-    add("django.db.transaction:aon_commit", "django_aio.db.transaction:aon_commit", "transaction.aon_commit()"),
+    add("django.db.transaction:aon_commit", "django_aio.db.transaction:aon_commit", "transaction.aon_commit()", early=True),
     add("django.db.transaction:Atomic.__aenter__", "django_aio.db.atomic:aenter", "async with transaction.atomic()"),
     add("django.db.transaction:Atomic.__aexit__", "django_aio.db.atomic:aexit", "async with transaction.atomic()"),
     add("django.db.transaction:Atomic.__call__", "django_aio.db.atomic:decorate", "@transaction.atomic on a coroutine function"),
@@ -152,10 +152,10 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.contrib.auth.decorators:sync_to_async", POLICY, "user_passes_test on the loop", app="django.contrib.auth"),
     # 13. Protocols: ASGI applications and websockets in the URLconf, start-up and shutdown.
     rebind("django.urls.conf:URLPattern", "django_aio.urls.resolvers:url_pattern", "path() to an ASGI application matches what is below it"),
-    add("django.urls:asgi_view", "django_aio.urls:asgi_view", "ASGI applications as views"),
-    add("django.urls:websocket", "django_aio.urls:websocket", "websocket routes"),
-    add("django.core.signals:startup", "django_aio.core.signals:startup", "the server starts"),
-    add("django.core.signals:shutdown", "django_aio.core.signals:shutdown", "the server stops"),
+    add("django.urls:asgi_view", "django_aio.urls:asgi_view", "ASGI applications as views", early=True),
+    add("django.urls:websocket", "django_aio.urls:websocket", "websocket routes", early=True),
+    add("django.core.signals:startup", "django_aio.core.signals:startup", "the server starts", early=True),
+    add("django.core.signals:shutdown", "django_aio.core.signals:shutdown", "the server stops", early=True),
     # 14. Tests.
     replace("django.test.testcases:_DatabaseFailure.__call__", "django_aio.test.testcases:forbid", "coroutines of tests without databases get Django's own errors", on_import=True),
     # 15. Sessions and authentication.
@@ -204,9 +204,9 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{JINJA}:Jinja2.__init__", "django_aio.template.backends.jinja2:init_engine", "awaitables in templates are waited for", needs=JINJA2, on_import=True),
     replace(f"{JINJA}:Jinja2.template_context_processors", "django_aio.template.engine:processors", "context processors of either colour, where the policy says", needs=JINJA2, on_import=True),
     replace(f"{JINJA}:Template.render", "django_aio.template.backends.jinja2:render", "enable_async uses the running loop", needs=JINJA2, on_import=True),
-    add("django.template.loader:arender_to_string", "django_aio.template.loader:arender_to_string", "arender_to_string()"),
+    add("django.template.loader:arender_to_string", "django_aio.template.loader:arender_to_string", "arender_to_string()", early=True),
     add("django.template.response:SimpleTemplateResponse.arender", "django_aio.template.response:arender", "SimpleTemplateResponse.arender()"),
-    *(add(f"django.shortcuts:{name}", f"django_aio.shortcuts:{name}", f"{name}()") for name in ("arender", "astream", "aredirect")),
+    *(add(f"django.shortcuts:{name}", f"django_aio.shortcuts:{name}", f"{name}()", early=True) for name in ("arender", "astream", "aredirect")),
     replace("django.shortcuts:resolve_url", "django_aio.shortcuts:resolve_url", "get_absolute_url() may be a coroutine function"),
     *(replace(f"django.shortcuts:{name}", BRIDGED, "managers may query") for name in ("aget_object_or_404", "aget_list_or_404")),
     # 18. Forms.
@@ -218,7 +218,7 @@ _SERIES: tuple[Patch, ...] = (
     add(f"{FORMS}.formsets:BaseFormSet.__init_subclass__", "django_aio.forms.formsets:formset_init_subclass", "coroutine functions in formsets; formsets run where the policy says"),
     replace(f"{FORMS}.formsets:BaseFormSet.full_clean", "django_aio.forms.forms:full_clean", "formsets run where the policy says"),
     *(add(f"{FORMS}.formsets:BaseFormSet.{name}", f"django_aio.forms.forms:{name}", f"await formset.{name}()") for name in ("ais_valid", "aerrors", "afull_clean", "ahas_changed")),
-    *(add(f"{target}:aall_valid", "django_aio.forms.formsets:aall_valid", "forms.aall_valid()") for target in (f"{FORMS}.formsets", FORMS)),
+    *(add(f"{target}:aall_valid", "django_aio.forms.formsets:aall_valid", "forms.aall_valid()", early=True) for target in (f"{FORMS}.formsets", FORMS)),
     *(replace(f"{FORMS}.models:{name}.save", "django_aio.forms.subclasses:entry", "forms are saved where the policy says") for name in ("BaseModelForm", "BaseModelFormSet")),
     *(add(f"{FORMS}.models:BaseModelForm.{name}", f"django_aio.forms.models:{name}", f"await form.{name}()") for name in ("asave", "asave_m2m")),
     *(add(f"{FORMS}.models:BaseModelFormSet.{name}", f"django_aio.forms.models:{name}", f"await formset.{name}()") for name in ("asave", "asave_m2m", "asave_new", "asave_existing", "adelete_existing")),
@@ -306,9 +306,10 @@ def apply_series() -> None:
 
 
 def apply_early() -> None:
-    """Apply the patches of functions that modules of models import by their names.
+    """Apply the patches of names that modules of a project import: when the apps are set up.
 
-    Before those modules are imported, then: `get_absolute_url()` is often such a module's.
+    Before the modules of apps and models are imported, then: `get_absolute_url()` is often such a
+    module's, and the new names are imported like Django's own.
     """
     with _lock:
         for patch in SERIES:

@@ -365,6 +365,36 @@ def test_the_series_applied_too_early_can_be_applied_again():
     assert (done.stdout, done.stderr) == ("{'applied'}\n", "")
 
 
+@pytest.mark.parametrize("module", ["apps", "models"])
+def test_modules_of_apps_import_the_new_names(tmp_path, module):
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "apps.py").write_text("")
+    (package / f"{module}.py").write_text(
+        textwrap.dedent("""
+        from django.core.signals import shutdown, startup
+        from django.db.transaction import aon_commit
+        from django.forms import aall_valid
+        from django.shortcuts import aredirect, arender, astream
+        from django.template.loader import arender_to_string
+        from django.urls import asgi_view, websocket
+    """)
+    )
+    done = child(f"""
+        import sys
+        import django
+        from django.conf import settings
+
+        sys.path.insert(0, {str(tmp_path)!r})
+        settings.configure(INSTALLED_APPS=["django_aio", "shop"])
+        django.setup()
+        from django.core.management import call_command
+        call_command("check")
+    """)
+    assert "no issues" in done.stdout
+
+
 def test_the_admin_need_not_be_installed_to_be_imported():
     """REST framework does that, by way of admindocs."""
     done = child("""

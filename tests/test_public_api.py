@@ -78,7 +78,7 @@ API = {
     """,
     "django_aio.apps": """
         class DjangoAIOConfig(AppConfig)
-            import_models(self)
+            __init__(self, app_name, app_module)
             ready(self)
         refuse_missing_driver()
         refuse_unsupported_django()

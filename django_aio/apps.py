@@ -63,6 +63,7 @@ class DjangoAIOConfig(AppConfig):
         series.apply_series()
         for check in (
             checks.check_series,
+            checks.check_place,
             checks.check_drivers,
             *listed.CHECKS,
             *hops.CHECKS,

@@ -18,12 +18,12 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
     INSTALLED_APPS=[
+        "django_aio",
         "daphne",
         "django.contrib.auth",
         "django.contrib.contenttypes",
         "django.contrib.sessions",
         "channels",
-        "django_aio",
     ],
     MIDDLEWARE=[
         "django.contrib.sessions.middleware.SessionMiddleware",

@@ -291,6 +291,7 @@ class InTransaction(Requests, ASGILiveServerTestCase, TestCase):
     STATIC_URL="/static/",
     MEDIA_URL="/media/",
     INSTALLED_APPS=[
+        "django_aio",
         "django.contrib.staticfiles",
         "django.contrib.admin",
         "django.contrib.auth",
@@ -298,7 +299,6 @@ class InTransaction(Requests, ASGILiveServerTestCase, TestCase):
         "django.contrib.messages",
         "django.contrib.sessions",
         "testapp",
-        "django_aio",
     ],
 )
 class Files(Client, ASGIStaticLiveServerTestCase, TestCase):

@@ -223,7 +223,8 @@ def warnings(**options):
 
 
 def test_checks_are_registered_and_find_nothing_here():
-    expected = {checks.check_series, checks.check_drivers, *listed.CHECKS, *hops.CHECKS}
+    own = {checks.check_series, checks.check_place, checks.check_drivers}
+    expected = {*own, *listed.CHECKS, *hops.CHECKS}
     assert expected <= set(registry.get_checks())
     assert warnings(tags=["async_support"]) == []
 
@@ -277,6 +278,28 @@ def test_a_database_without_a_cooperative_driver_is_a_warning(monkeypatch, vendo
 def test_no_database_is_no_warning(monkeypatch):
     monkeypatch.setattr(checks, "connections", {"default": DummyWrapper({})})
     assert checks.check_drivers(None) == []
+
+
+def test_who_comes_before_us_is_named():
+    done = child(
+        """
+        from django.conf import settings
+        apps = ["django.contrib.contenttypes", "django.contrib.auth"]
+        settings.configure(SILENCED_SYSTEM_CHECKS=["fields.W342"])
+        settings.INSTALLED_APPS = [apps[0], "django_aio", apps[1]]
+        import django
+        django.setup()
+        from django.core.management import call_command
+        call_command("check")
+        """
+    )
+    assert done.returncode == 0
+    assert "(django_aio.I010) 'django_aio' is not the first of INSTALLED_APPS" in done.stderr
+    assert ": django.contrib.contenttypes is loaded before it." in done.stderr
+
+
+def test_nobody_comes_before_us():
+    assert checks.check_place(None) == []
 
 
 def test_psycopg_2_is_driven_in_a_thread(monkeypatch):

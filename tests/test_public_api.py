@@ -85,6 +85,7 @@ API = {
     """,
     "django_aio.checks": """
         check_drivers(app_configs, **kwargs)
+        check_place(app_configs, **kwargs)
         check_series(app_configs, **kwargs)
     """,
     "django_aio.checks.hops": """

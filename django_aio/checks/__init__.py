@@ -3,6 +3,7 @@
 - `django_aio.E001`: a patch could not be applied. What it was for does not work.
 - `django_aio.W001`: a patch was applied to a function that it was not written against.
 - `django_aio.W002`: a database has no cooperative driver, so its calls go to a thread.
+- `django_aio.I010`: `"django_aio"` is not the first of INSTALLED_APPS.
 - `django_aio.W003`, `W004` and `I005`: the list and its hazards (`listed.py`).
 - `django_aio.I001` to `I004`, `I006` to `I009`: what goes to a thread, and why (`hops.py`,
   `stores.py`, `templates.py`).
@@ -13,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import django
-from django.core.checks import CheckMessage, Error
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Info
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
 
@@ -44,6 +46,23 @@ def check_series(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for patch in series.drifted()
     ]
     return messages
+
+
+def check_place(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Say which apps were loaded before the series was applied."""
+    names = [config.name for config in apps.get_app_configs()]
+    before = names[: names.index("django_aio")]
+    if not before:
+        return []
+    return [
+        Info(
+            f"'django_aio' is not the first of INSTALLED_APPS: {', '.join(before)} "
+            f"{'are' if len(before) > 1 else 'is'} loaded before it.",
+            hint="Make it the first. The apps before it cannot import the new names from Django's "
+            "modules, and what they change in Django comes below the patches.",
+            id="django_aio.I010",
+        )
+    ]
 
 
 def check_drivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

@@ -28,7 +28,7 @@ INSTALLED_APPS = [
     "bench",
 ]
 if os.environ.get("BENCH_AIO") == "1":
-    INSTALLED_APPS.append("django_aio")
+    INSTALLED_APPS.insert(0, "django_aio")
 
 # Coroutine views need no word about trust. The synchronous ones run on the loop only if named;
 # Django itself ignores the setting.

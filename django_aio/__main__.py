@@ -36,7 +36,9 @@ def print_series() -> int:
     print(f"django-aio {__version__} on Django {django.__version__}")
     for patch in series.SERIES:
         print(f"{_state(patch):9} {patch.verb.value:8} {patch.target}")
-        print(f"{'':18} {patch.why}" + (f" ({patch.reason})" if patch.reason else ""))
+        wraps = f"wraps {patch.stranger}" if patch.stranger else ""
+        remark = patch.reason or wraps
+        print(f"{'':18} {patch.why}" + (f" ({remark})" if remark else ""))
     applied = sum(patch.status is Status.APPLIED for patch in series.SERIES)
     wrong = [*series.conflicts(), *series.drifted()]
     print(f"{applied} of {len(series.SERIES)} patches applied, {len(wrong)} need attention")

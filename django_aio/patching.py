@@ -8,10 +8,12 @@ series imports nothing and a patch for a driver that is not installed costs noth
     add       an attribute that upstream does not have
     rebind    a name that a module imported (`sync_to_async` in `django.db.models.query`)
 
-What it guarantees: a patch is applied once however often it is asked for; a target that is missing,
-that another package rebound or, for an addition, has come into being upstream is a `CONFLICT` with
-its name and the reason, and is left as it is; a replaced function whose source is not the one the
-patch was written against is reported as drifted. What it does not do: undo.
+What it guarantees: a patch is applied once however often it is asked for; a target that is missing
+or, for an addition, has come into being upstream is a `CONFLICT` with its name and the reason, and
+is left as it is; a replaced function whose source is not the one the patch was written against is
+reported as drifted. Where another package has been before us (an error tracker, a tracer), what it
+put there is wrapped like Django's own and named in `stranger`; a name that it rebound is left to
+it. What it does not do: undo.
 
 Applied at start-up, by the thread that calls `django.setup()`.
 """
@@ -37,6 +39,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import asgiref.sync
 import django
 from django.apps import apps
 
@@ -83,6 +86,7 @@ class Patch:
     early: bool = False
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
+    stranger: str = field(default="", init=False)  # what another package has put there
     found: str | None = field(default=None, init=False)
 
     @property
@@ -121,7 +125,10 @@ class Patch:
             return self.status
         new = resolve(self.by)
         if self.verb is Verb.REPLACE:
-            self.found = fingerprint(upstream) if module.startswith("django.") else None
+            if not _is_upstreams(upstream, module):
+                self.stranger = _origin(upstream, owner)
+            if module.startswith("django.") and not self.stranger:
+                self.found = fingerprint(upstream)
             new = new(upstream)
         try:
             setattr(owner, name, new)
@@ -141,15 +148,20 @@ class Patch:
                 owner = getattr(owner, parent)
         except (ImportError, AttributeError) as error:
             raise PatchConflictError(f"{self.target} cannot be reached: {error}") from error
+        if isinstance(owner, type) and _is_upstreams(owner) < module_name.startswith("django."):
+            # Another package has put a class of its own in the place of Django's.
+            owner = next((each for each in owner.__mro__[:-1] if _is_upstreams(each)), owner)
         found = getattr(owner, "__dict__", {}).get(name, _MISSING)
         if self.verb is Verb.ADD:
             if found is not _MISSING:
                 origin = _origin(found, owner)
+                self.stranger = "" if _is_upstreams(found) else origin
                 raise PatchConflictError(f"{self.target} exists already, in {origin}")
         elif found is _MISSING:
             raise PatchConflictError(f"{self.target} does not exist in Django {django.__version__}")
-        elif self.verb is Verb.REBIND and _origin(found, owner).partition(".")[0] not in UPSTREAM:
-            raise PatchConflictError(f"{self.target} was rebound to {_origin(found, owner)}")
+        elif self.verb is Verb.REBIND and not (_is_upstreams(found) or _is_imported(name, found)):
+            self.stranger = _origin(found, owner)
+            raise PatchConflictError(f"{self.target} was rebound to {self.stranger}")
         return module_name, owner, name, found
 
 
@@ -314,6 +326,29 @@ def _installed(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _is_upstreams(value: object, besides: str = "") -> bool:
+    """Whether a value is one of Django's, or of what it is made of; plain values are.
+
+    So are those of the package of the module `besides`.
+    """
+    if isinstance(value, (staticmethod, classmethod)):
+        value = value.__func__
+    elif isinstance(value, property):
+        value = value.fget
+    module = getattr(value, "__module__", None)
+    code = getattr(value, "__code__", None)
+    if code is not None:  # a wrapper says that it is from where the wrapped function is
+        module = getattr(value, "__globals__", {}).get("__name__", module)
+    package = module.partition(".")[0] if isinstance(module, str) else ""
+    known = package in UPSTREAM or package in sys.stdlib_module_names
+    return known or package in ("", besides.partition(".")[0])
+
+
+def _is_imported(name: str, value: object) -> bool:
+    """Whether a module has a name as asgiref has it: who replaced it did so there, not here."""
+    return value is getattr(asgiref.sync, name, _MISSING)
 
 
 def _origin(value: object, owner: Any) -> str:

@@ -247,6 +247,16 @@ def test_a_conflict_is_an_error(patch):
     assert "python -m django_aio series" in message.hint
 
 
+def test_who_was_there_first_is_named_in_a_warning(patch):
+    patch.apply()
+    patch.stranger = "tracker.wrap"
+    (message,) = warnings(tags=["async_support"])
+    assert message.id == "django_aio.W005"
+    assert not message.is_serious()
+    assert "'a connection' was left out" in message.msg
+    assert "as long as tracker.wrap sits there" in message.hint
+
+
 def test_a_drifted_patch_is_a_warning(patch):
     patch.found = "000000000000"
     (message,) = warnings(tags=["async_support"])

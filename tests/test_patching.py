@@ -262,12 +262,13 @@ def test_a_function_without_a_known_fingerprint_has_drifted(upstream, ours, monk
     assert patch.drifted
 
 
-def test_a_function_replaced_by_another_package_has_drifted(upstream, ours, monkeypatch):
+def test_a_function_replaced_by_another_package_is_not_judged(upstream, ours, monkeypatch):
     patch = replace(target("function"), "ours:factory", "why")
     written_against(monkeypatch, patch, fingerprint(upstream.function))
     upstream.function = lambda: "another package"
     patch.apply()
-    assert patch.drifted
+    assert not patch.drifted
+    assert "test_patching" in patch.stranger
 
 
 def test_only_django_is_judged(load, ours, monkeypatch):
@@ -425,3 +426,30 @@ def test_a_module_of_a_zip(tmp_path, monkeypatch):
     assert module.__spec__.loader is module.__loader__
     importlib.import_module("also_of_it")
     assert done == ["of_a_zip", "also_of_it"]
+
+
+def test_a_wrapper_of_another_package_is_wrapped(upstream, ours, load):
+    """It need not say what it wraps, and its source is not Django's that drifted."""
+    load("tracker", "def wrap(upstream):\n    return lambda *args: f'seen {upstream(*args)}'\n")
+    upstream.Thing.method = sys.modules["tracker"].wrap(upstream.Thing.method)
+    patch = replace(target("Thing.method"), "ours:factory", "why")
+    assert patch.apply() is Status.APPLIED
+    assert patch.stranger == "tracker.wrap.<locals>.<lambda>"
+    assert not patch.drifted
+    assert upstream.Thing().method() == "patched seen upstream"
+
+
+def test_a_class_of_another_package_in_the_place_of_djangos(ours, load, monkeypatch):
+    """The patch is for Django's class, which it is made of."""
+    from django.core.handlers import asgi
+
+    class Tracked(asgi.ASGIHandler):
+        pass
+
+    before = vars(asgi.ASGIHandler)["create_request"]
+    monkeypatch.setattr(asgi.ASGIHandler, "create_request", before)  # undone afterwards
+    monkeypatch.setattr(asgi, "ASGIHandler", Tracked)
+    patch = replace("django.core.handlers.asgi:ASGIHandler.create_request", "ours:factory", "why")
+    assert patch.apply() is Status.APPLIED
+    assert vars(Tracked.__mro__[1])["create_request"] is not before
+    assert "create_request" not in vars(Tracked)

@@ -1,6 +1,7 @@
 """What `manage.py check` says: about the series and the drivers here, about the policy below.
 
 - `django_aio.E001`: a patch could not be applied. What it was for does not work.
+- `django_aio.W005`: likewise, because another package sits there.
 - `django_aio.W001`: a patch was applied to a function that it was not written against.
 - `django_aio.W002`: a database has no cooperative driver, so its calls go to a thread.
 - `django_aio.I010`: `"django_aio"` is not the first of INSTALLED_APPS.
@@ -26,10 +27,18 @@ from django_aio.db.backends.threaded import ThreadedDriver, driver_of
 def check_series(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Report patches in conflict or written against another source."""
     messages: list[CheckMessage] = [
-        Error(
+        CheckWarning(
+            f"The patch '{patch.why}' was left out: {patch.reason}.",
+            hint=f"It is lost as long as {patch.stranger} sits there. List 'django_aio' before the "
+            "package in INSTALLED_APPS, or start that later.",
+            obj=patch.target,
+            id="django_aio.W005",
+        )
+        if patch.stranger
+        else Error(
             f"The patch '{patch.why}' could not be applied: {patch.reason}.",
-            hint="Another package may have changed the same place. 'python -m django_aio series' "
-            "lists all patches.",
+            hint="This Django may not be one that django-aio was written for. 'python -m "
+            "django_aio series' lists all patches.",
             obj=patch.target,
             id="django_aio.E001",
         )

@@ -28,7 +28,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.contrib.auth import hashers
-from django.utils import module_loading
 from django.views.decorators.debug import sensitive_variables
 
 from django_aio.bridge import in_bridge, wait
@@ -84,9 +83,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.forget)
 
 
-def import_hasher(path: str) -> Callable[[], Any]:
-    """Stands in for `import_string` where hashers are loaded: what makes one that hops."""
-    return functools.partial(_make, module_loading.import_string(path))
+def import_hasher(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`import_string` where hashers are loaded: what makes one that hops."""
+
+    @functools.wraps(upstream)
+    def import_string(path: str) -> Callable[[], Any]:
+        return functools.partial(_make, upstream(path))
+
+    return import_string
 
 
 def _make(factory: Callable[[], Any]) -> Any:

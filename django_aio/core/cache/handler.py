@@ -12,11 +12,11 @@ want the same key wait for one computation. (Django documentation, "Using a cust
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
-
-from django.utils.module_loading import import_string
 
 from django_aio.elsewhere import elsewhere
 from django_aio.policy import is_cooperative
@@ -42,16 +42,21 @@ ENTRIES = (
 )
 
 
-def import_backend(path: str) -> Any:
-    """Stands in for `import_string` where a cache is made: the class, as the policy says.
+def import_backend(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`import_string` where a cache is made: the class, as the policy says.
 
-    Raises ImportError as that does. A factory that is no class is returned as it is.
+    A factory that is no class is returned as it is.
     """
-    backend = import_string(path)
-    if not isinstance(backend, type):
-        return backend
-    entries = ("__init__", *ENTRIES) if _has_own_constructor(backend) else ENTRIES
-    return elsewhere(backend, "cache method", entries)
+
+    @functools.wraps(upstream)
+    def import_string(path: str) -> Any:
+        backend = upstream(path)
+        if not isinstance(backend, type):
+            return backend
+        entries = ("__init__", *ENTRIES) if _has_own_constructor(backend) else ENTRIES
+        return elsewhere(backend, "cache method", entries)
+
+    return import_string
 
 
 def _has_own_constructor(backend: type) -> bool:

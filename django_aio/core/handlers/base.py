@@ -21,7 +21,6 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.conf import settings
 from django.template.response import SimpleTemplateResponse
 from django.utils.deprecation import MiddlewareMixin
-from django.utils.module_loading import import_string
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.policy import in_thread, is_cooperative
@@ -45,20 +44,11 @@ def load_middleware(upstream: Callback) -> Callback:
             upstream(self, is_async=False)
         finally:
             _loading.reset(token)
+        if is_async:
+            # What Django's get_response_async() awaits: the whole chain in one greenlet.
+            self._middleware_chain = as_coroutine(self._middleware_chain)
 
     return load_middleware
-
-
-def get_response_async(upstream: Callback) -> Callback:
-    """`BaseHandler.get_response_async`: the whole chain in one greenlet."""
-
-    @functools.wraps(upstream)
-    async def get_response_async(self: Any, request: Any) -> Any:
-        if is_bridged(self):
-            return await run(self.get_response, request)
-        return await upstream(self, request)
-
-    return get_response_async
 
 
 def is_bridged(handler: Any) -> bool:
@@ -233,16 +223,23 @@ def as_coroutine(func: Callback) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-def import_middleware(path: str) -> Any:
-    """Stands in for `import_string` where middleware is loaded: the factory, as the policy says.
+def import_middleware(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`import_string` where middleware is loaded: the factory, as the policy says.
 
     A middleware that has an asynchronous form of its own is used in that form, as in Django; that
     of MiddlewareMixin only calls the synchronous one. One that has none runs on the loop if the
     policy trusts it there, else in a thread. The views below it stay on the loop either way.
     """
-    factory = import_string(path)
-    if not _loading.get():
-        return factory
+
+    @functools.wraps(upstream)
+    def import_string(path: str) -> Any:
+        factory = upstream(path)
+        return _by_policy(factory, path) if _loading.get() else factory
+
+    return import_string
+
+
+def _by_policy(factory: Any, path: str) -> Any:
     asynchronous = getattr(factory, "async_capable", False)
     if is_cooperative(factory) and (is_mixed_in(factory) or not asynchronous):
         return factory

@@ -9,17 +9,21 @@ Called per request by the thread that answers it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
-
-from django.urls import get_resolver as upstream_get_resolver
 
 from django_aio.core.handlers.base import adapt_view
 
 
-def get_resolver(urlconf: Any = None) -> Any:
-    """Stands in for `django.urls.get_resolver` where error responses are made."""
-    return _ErrorHandlers(upstream_get_resolver(urlconf))
+def get_resolver(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`get_resolver` where error responses are made."""
+
+    @functools.wraps(upstream)
+    def get_resolver(urlconf: Any = None) -> Any:
+        return _ErrorHandlers(upstream(urlconf))
+
+    return get_resolver
 
 
 class _ErrorHandlers:

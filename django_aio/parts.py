@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ContextDecorator, suppress
 from types import FunctionType, MethodType
 from typing import Any
@@ -29,6 +29,22 @@ def own_mark(thing: Any) -> bool | None:
         return None
     mark: bool | None = attributes.get(MARK)
     return mark
+
+
+def unbound(upstream: Any) -> Callable[..., Any]:
+    """The function of a class method, which takes the class first.
+
+    What a tracer has put in its place (a proxy says that it is a class method) is called.
+    """
+    function: Callable[..., Any] = upstream.__func__
+    if issubclass(type(upstream), classmethod):
+        return function
+
+    @functools.wraps(function)
+    def call(cls: type, /, *args: Any, **kwargs: Any) -> Any:
+        return upstream.__get__(None, cls)(*args, **kwargs)
+
+    return call
 
 
 def modules(thing: Any, wraps: bool) -> Iterator[str]:

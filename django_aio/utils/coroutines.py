@@ -17,6 +17,7 @@ from typing import Any
 from asgiref.sync import markcoroutinefunction
 
 from django_aio.bridge import run, wait
+from django_aio.parts import unbound
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -55,7 +56,7 @@ def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def bridged(upstream: Any) -> Any:
     """The coroutine function or class method `upstream`, whose synchronous calls may wait."""
     if isinstance(upstream, classmethod):
-        return classmethod(bridged(upstream.__func__))
+        return classmethod(bridged(unbound(upstream)))
 
     # Not a coroutine function itself: its frame would show the arguments, a password, say, in the
     # report of an error.

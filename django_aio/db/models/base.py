@@ -62,6 +62,8 @@ def _is_plain(cls: type[Model]) -> bool:
 
 def from_db(upstream: Any) -> Any:
     """`Model.from_db`: an instance of a row, at once where making one is only that."""
+    if not issubclass(type(upstream), classmethod):
+        return upstream  # who traces it is to see each call
     load: Callable[..., Any] = upstream.__func__
     has_fetch_mode = "fetch_mode" in inspect.signature(load).parameters  # new in Django 6.1
 

@@ -38,6 +38,7 @@ from django_aio.bridge import in_bridge, run, wait
 from django_aio.conf import is_below
 from django_aio.db.gates import Block, innermost
 from django_aio.hooks import adopt, adopting, is_hook
+from django_aio.parts import unbound
 from django_aio.policy import in_thread, is_cooperative
 
 REMEDY = (
@@ -61,7 +62,7 @@ init_subclass = adopting(View, adopt_view)
 
 def as_view(upstream: Any) -> Any:
     """`View.as_view`: methods that were decorated after the class was made are hooks too."""
-    make: Callable[..., Any] = upstream.__func__
+    make = unbound(upstream)
 
     @functools.wraps(make)
     def as_view(cls: Any, /, **initkwargs: Any) -> Callable[..., Any]:

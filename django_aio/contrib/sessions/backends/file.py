@@ -12,13 +12,14 @@ import functools
 from typing import Any
 
 from django_aio.bridge import in_bridge
+from django_aio.parts import unbound
 from django_aio.utils.asyncio import hop
 
 
 def in_thread(upstream: Any) -> Any:
     """A method or class method of the engine: in a thread, if called inside the bridge."""
     if isinstance(upstream, classmethod):
-        return classmethod(in_thread(upstream.__func__))
+        return classmethod(in_thread(unbound(upstream)))
 
     @functools.wraps(upstream)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -16,9 +16,10 @@ class Hops(list):
         """The hand-overs of work, without the starting of the threads for it."""
         return [hop for hop in self if hop.startswith("submit")]
 
-    def by(self, module: str) -> list[str]:
-        """The hand-overs whose innermost frame is in `module`."""
-        return [hop for hop in self if f"/{module}/" in hop.splitlines()[-2]]
+    def by_sqlite(self) -> list[str]:
+        """The hand-overs of SQLite's statements, and its connections' threads."""
+        paths = ("/aiosqlite/", "/django_aio/db/backends/sqlite3.py")
+        return [hop for hop in self if any(path in hop.splitlines()[-2] for path in paths)]
 
 
 @contextlib.contextmanager

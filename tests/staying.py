@@ -10,7 +10,7 @@ from hops import Hops, count_hops
 
 def own(hops) -> Hops:
     """The hand-overs that are not those of SQLite's statements; on PostgreSQL all of them."""
-    statements = Hops(hops).by("aiosqlite") if settings.TEST_DB == "sqlite" else []
+    statements = Hops(hops).by_sqlite() if settings.TEST_DB == "sqlite" else []
     return Hops(hop for hop in hops if hop not in statements)
 
 

@@ -384,7 +384,7 @@ async def test_djangos_own_receivers_need_no_thread(db):
     request.session = SessionStore()
     with count_hops() as hops:
         await alogin(request, user)
-    assert [hop for hop in hops if hop not in hops.by("aiosqlite")] == []
+    assert [hop for hop in hops if hop not in hops.by_sqlite()] == []
 
 
 @pytest.mark.parametrize("how", ["error", "set_rollback"])

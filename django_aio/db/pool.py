@@ -60,7 +60,7 @@ class Store:
         self.spare: dict[str, list[Any]] = {}
         self.pools: dict[Any, Pool] = {}
         self.chains: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.ending: set[asyncio.Future[Any]] = set()  # threads that are closing a connection
+        self.ending: set[asyncio.Future[Any]] = set()  # what threads open or close for nobody
         self.tasks: set[asyncio.Task[Any]] = set()  # what ends something where nobody waits for it
         self._guard: AsyncGenerator[None] | None = None
         self._loop = weakref.ref(loop)
@@ -112,8 +112,9 @@ class Store:
         for alias, pool in pools.items():
             with _logged(f"The pool of {alias!r}"):
                 await pool.aclose()
-        if self.ending:
-            await asyncio.wait(self.ending, timeout=CLOSE_TIMEOUT)
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        while self.ending and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self.ending, timeout=left)
 
     def abandon(self) -> None:
         """Close whatever the loop has: it will never run again. Any thread."""

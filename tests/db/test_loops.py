@@ -88,6 +88,34 @@ def test_a_loop_closed_by_hand_leaves_nothing(request, pool_options):
     assert not Author.objects.exists()
 
 
+@pytest.mark.parametrize("passes", [1, 2, 3, 5])
+@pytest.mark.parametrize("in_block", [False, True])
+def test_a_loop_that_ends_while_a_task_connects(in_block, passes):
+    """It waits for what the task's end does, and not for what will never be done."""
+
+    async def connect():
+        if in_block:
+            async with transaction.atomic():
+                await Author.objects.acreate(name="a")
+        else:
+            await Author.objects.acount()
+
+    async def leave():
+        task = asyncio.create_task(connect())
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        return task
+
+    connections.close_all()
+    threads = threading.active_count()
+    began = time.monotonic()
+    asyncio.run(leave())
+    assert time.monotonic() - began < 4  # of the five that it would wait for a thread
+    assert settled(threading.active_count, threads) == threads
+    assert settled(sessions, 0) == 0
+    assert not Author.objects.exists()
+
+
 def test_many_loops_leave_nothing():
     async def work():
         await asyncio.gather(*(Author.objects.acount() for _ in range(2)))

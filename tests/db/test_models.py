@@ -231,7 +231,7 @@ async def test_nothing_is_handed_to_a_thread():
         assert await Book.objects.select_related("author").aget(title="t")
         assert [book async for book in author.books.all()]
         await author.adelete()
-    assert not [hop for hop in hops if hop not in hops.by("aiosqlite")]
+    assert not [hop for hop in hops if hop not in hops.by_sqlite()]
 
 
 @postgresql_only

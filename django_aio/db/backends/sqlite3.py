@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from django.db.utils import InterfaceError
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.driver import ROWS_GONE, SimpleDriver
+from django_aio.db.backends.locked import LockedConnection
 from django_aio.db.backends.threaded import HopCursor
 from django_aio.db.gates import lose_transaction
 from django_aio.db.pool import CLOSE_TIMEOUT, store, watched_store
@@ -45,35 +46,6 @@ except ImportError as error:
         f"django-aio cannot use aiosqlite {aiosqlite.__version__}: its threads work differently. "
         "Install a version that 'pip install django-aio[sqlite]' allows."
     ) from error
-
-
-class LockedConnection(sqlite3.Connection):
-    """A `sqlite3.Connection` that knows who is inside it, and its cursors.
-
-    SQLite keeps a connection, and its locks, open for as long as one of them has rows to come.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.inside = threading.Lock()
-        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
-
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Open a cursor, which will be closed with the connection."""
-        cursor = super().cursor(*args, **kwargs)
-        self._cursors.add(cursor)
-        return cursor
-
-    def close(self) -> None:
-        """Close the cursors and the connection; what is open of a transaction is rolled back.
-
-        Closing twice does nothing.
-        """
-        cursors, self._cursors = self._cursors, weakref.WeakSet()
-        for cursor in list(cursors):
-            with contextlib.suppress(sqlite3.Error):
-                cursor.close()
-        super().close()
 
 
 def _in_transaction(connection: Any) -> bool | None:
@@ -300,39 +272,65 @@ def _lease(wrapper: Any, connector: Callable[[], Any]) -> Any:
     return state.worker._conn
 
 
+def _errand(func: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """What a thread is to call once, in the context of who sends it.
+
+    Tracers, and a project's functions in SQL, look for their context variables there. A thread
+    remembers what it has called last, so afterwards nothing is left in it.
+    """
+    work = [contextvars.copy_context().run, func, *args]
+
+    def run() -> Any:
+        call, *rest = work
+        work.clear()
+        return call(*rest)
+
+    return run
+
+
 async def open_worker(worker: aiosqlite.Connection) -> None:
-    """Open the connection. Cancelled meanwhile, close it as soon as it is open."""
+    """Open the connection in its thread. Cancelled meanwhile, close it as soon as it is open.
+
+    Not by awaiting `worker`: the end of the loop would cancel that, and leave the thread alone.
+    """
     # A process that ends without closing its loop must not wait for the thread.
     worker._thread.daemon = True
-    opened: list[Any] = []
-    abandoned = threading.Event()
-    connect = worker._connector
-
-    def connector() -> Any:
-        opened.append(connect())
-        if abandoned.is_set():
-            opened[0].close()
-        return opened[0]
-
-    def close_if_abandoned(opening: asyncio.Future[Any]) -> None:
-        # The loop has ended meanwhile: aiosqlite drops the connection without closing it.
-        if opening.cancelled():
-            abandoned.set()
-            for connection in opened:
-                connection.close()
-
-    worker._connector = connector
-    opening = asyncio.ensure_future(worker)
-    opening.add_done_callback(close_if_abandoned)
+    worker._thread.start()
+    opening: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    worker._tx.put_nowait((None, _errand(_open_inside, worker._connector, opening)))
     try:
-        await asyncio.shield(opening)
+        worker._connection = await asyncio.shield(opening)
     except asyncio.CancelledError:
+        ending = store().ending
+        ending.add(opening)
+        opening.add_done_callback(ending.discard)
         opening.add_done_callback(functools.partial(_close_opened, worker))
+        raise
+    except BaseException:
+        close_soon(None, worker, None)
         raise
 
 
+def _open_inside(connector: Callable[[], Any], opening: asyncio.Future[Any]) -> object:
+    """In the thread: connect, and tell the loop. If that has ended, so does the thread."""
+    connection = None
+    try:
+        connection = connector()
+        answer: tuple[Any, Any] = asyncio.Future.set_result, connection
+    except BaseException as error:
+        answer = asyncio.Future.set_exception, error
+    try:
+        opening.get_loop().call_soon_threadsafe(_set, opening, *answer)
+    except RuntimeError:
+        if connection is not None:
+            connection.close()
+        return _STOP_RUNNING_SENTINEL
+    return None
+
+
 def _close_opened(worker: aiosqlite.Connection, opening: asyncio.Future[Any]) -> None:
-    close_soon(opening.get_loop(), worker, worker._connection)
+    connection = None if opening.exception() is not None else opening.result()
+    close_soon(opening.get_loop(), worker, connection)
 
 
 def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -361,7 +359,7 @@ async def _call(
     """
     connection = worker._conn
     calling = asyncio.get_running_loop().create_future()
-    worker._tx.put_nowait((None, functools.partial(_answer, calling, connection, func, *args)))
+    worker._tx.put_nowait((None, _errand(_answer, calling, connection, func, *args)))
     try:
         return await asyncio.shield(calling)
     except asyncio.CancelledError as error:

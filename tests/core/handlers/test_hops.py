@@ -55,7 +55,7 @@ def log_in(client, user):
 
 def unexpected(hops):
     """What may not happen: anything on PostgreSQL, all but aiosqlite's own thread on SQLite."""
-    own = hops.by("aiosqlite") if settings.TEST_DB == "sqlite" else []
+    own = hops.by_sqlite() if settings.TEST_DB == "sqlite" else []
     return [hop for hop in hops if hop not in own]
 
 

@@ -1,6 +1,7 @@
 """SQLite in aiosqlite's thread: one hop per statement, interruption, locks that do not block."""
 
 import asyncio
+import contextvars
 import functools
 import sqlite3
 import threading
@@ -68,6 +69,34 @@ async def test_statements_run_in_a_thread_of_their_own():
     await execute("SELECT note()")
     assert threads != [threading.main_thread()]
     assert len(threads) == 1
+
+
+async def test_context_variables_reach_the_thread():
+    """A tracer of the driver, or a function of a project's in SQL, asks for those of its caller."""
+
+    async def ask(name):
+        who.set(name)
+        function = functools.partial(who.get, "nobody")
+        await run(connection.ensure_connection)
+        await run(connection.connection.create_function, "who", 0, function)
+        return await execute("SELECT who()")
+
+    who = contextvars.ContextVar("who")
+    answers = await asyncio.gather(*(asyncio.create_task(ask(name)) for name in "abc"))
+    assert answers == [[("a",)], [("b",)], [("c",)]]
+
+
+async def test_a_connection_is_opened_in_the_context_of_who_asks(monkeypatch):
+    def opened(**params):
+        seen.append(who.get("nobody"))
+        return connect(**params)
+
+    who, seen, connect = contextvars.ContextVar("who"), [], sqlite3.connect
+    monkeypatch.setattr("django.db.backends.sqlite3.base.Database.connect", opened)
+    who.set("a")
+    await run(connection.close)
+    await execute("SELECT 1")
+    assert seen == ["a"]
 
 
 async def test_cancelling_interrupts_the_statement():

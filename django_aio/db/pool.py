@@ -167,6 +167,10 @@ def _unwind(task: asyncio.Task[Any]) -> None:
             coroutine.close()
 
 
+# Timers of a loop run in it: a cancelled one is kept until its time comes, and its context with it.
+NOBODYS = contextvars.Context()
+
+
 class _Sentinel:
     """Waits among the timers of a loop, which drops them when it is closed."""
 
@@ -178,11 +182,11 @@ class _Sentinel:
         if self._store is not None:
             self._store.thread = threading.get_ident()
         _of_thread.stores.append(self._store)
-        loop.call_later(FAR_AWAY, self.post_again, loop)
+        self.post_again(loop)
 
     def post_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop has run for so long."""
-        loop.call_later(FAR_AWAY, self.post_again, loop)
+        """Wait on. In nobody's context, which would be kept for as long as the loop lives."""
+        loop.call_later(FAR_AWAY, self.post_again, loop, context=NOBODYS)
 
     def __del__(self) -> None:
         store, self._store = self._store, None

@@ -1,6 +1,7 @@
 """Loops that end in any way, eager tasks and forks: no session, thread or object stays."""
 
 import asyncio
+import contextvars
 import gc
 import os
 import sys
@@ -234,3 +235,31 @@ def test_a_kept_iterator_does_not_keep_its_thread():
     with asyncio.Runner() as runner:
         runner.run(work())
     assert settled(threading.active_count, threads) == threads
+
+
+async def context_is_freed():
+    """Also that of the first task to query, whose connection is used by others after it."""
+
+    class Request:
+        pass
+
+    async def work():
+        found = Request()
+        of_a_request.set(found)
+        await Author.objects.acount()
+        return weakref.ref(found)
+
+    of_a_request = contextvars.ContextVar("of_a_request")
+    gone = [await asyncio.create_task(work()) for _ in range(3)]
+    async with asyncio.timeout(20):
+        while any(ref() for ref in gone):  # a thread may have to end first
+            await asyncio.sleep(0)
+            gc.collect()
+
+
+async def test_what_a_task_had_in_its_context_is_freed_with_it():
+    await context_is_freed()
+
+
+async def test_and_with_a_pool(pooled):
+    await context_is_freed()

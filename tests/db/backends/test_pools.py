@@ -1,6 +1,8 @@
 """Connections at hand: from lease to lease, to who has waited longest, and back to psycopg_pool."""
 
 import asyncio
+import contextvars
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -229,11 +231,13 @@ async def test_who_waits_is_given_one_that_the_pool_must_see_first(monkeypatch):
 async def test_who_waits_is_given_a_new_one_for_one_that_broke():
     def end():
         with connection.cursor() as cursor, pytest.raises(OperationalError):
+            holding.set()
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         wait(waiting(1))
 
+    holding = asyncio.Event()
     ending = asyncio.create_task(run(end))
-    await asyncio.sleep(0)
+    await holding.wait()
     face = await in_a_chain_of_its_own(served_by)
     assert not face.closed
     await ending
@@ -418,3 +422,12 @@ async def test_without_autocommit_every_chain_connects(monkeypatch, leases_of_th
     for number in range(1, 4):
         await in_a_chain_of_its_own(served_by)
         assert leases_of_the_pool() == number
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Task.get_context() is new in Python 3.12")
+async def test_the_tasks_of_a_pool_know_nothing_of_the_request_that_came_first():
+    of_a_request = contextvars.ContextVar("of_a_request")
+    of_a_request.set("secret")
+    await in_a_chain_of_its_own(served_by)
+    for worker in bridge_pool().pool._workers:
+        assert of_a_request not in worker.get_context()

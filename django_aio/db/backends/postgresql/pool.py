@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import time
@@ -23,7 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from django_aio.bridge import run
 from django_aio.db.backends.postgresql.connection import IDLE, CooperativeConnection, Twin
-from django_aio.db.pool import store, watched_store
+from django_aio.db.pool import NOBODYS, store, watched_store
 from django_aio.db.shield import LIMIT
 from django_aio.db.state import actor, on_loop, settle_on
 
@@ -138,7 +139,11 @@ class BridgePool:
     def open(self) -> None:
         """Start the pool if it is not open."""
         if self.pool.closed:
-            self._settle(self.pool.open())
+            self._settle(self._open())
+
+    async def _open(self) -> None:
+        """Start the pool's tasks, in nobody's context: they outlive the request that came first."""
+        await self.loop.create_task(self.pool.open(), context=contextvars.Context())
 
     def getconn(self) -> CooperativeConnection:
         """Lease a connection.
@@ -195,8 +200,10 @@ class BridgePool:
         waiters.append(waiter)
         if not self._fetching:
             self._fetching = True
-            self._fetcher = self.loop.create_task(self._fetch())
-        expiry = self.loop.call_later(pool.timeout, _expire, waiter, pool.timeout)
+            # For all who wait, so in nobody's context.
+            self._fetcher = self.loop.create_task(self._fetch(), context=contextvars.Context())
+        time = pool.timeout
+        expiry = self.loop.call_later(time, _expire, waiter, time, context=NOBODYS)
         try:
             return await waiter
         except BaseException:
@@ -288,7 +295,7 @@ class BridgePool:
             return
         self._at_hand.append(face)
         if self._tidying is None:
-            self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy)
+            self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy, context=NOBODYS)
 
     def _tidy(self) -> None:
         """Let the pool have what has been at hand for long."""
@@ -298,7 +305,7 @@ class BridgePool:
             self._at_hand.remove(face)
             self.putconn_soon(face)
         if self._at_hand:
-            self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy)
+            self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy, context=NOBODYS)
 
     def _put_soon(self, twin: Any) -> None:
         returning = store().start(self.pool.putconn(twin))

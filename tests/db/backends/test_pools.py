@@ -424,6 +424,29 @@ async def test_without_autocommit_every_chain_connects(monkeypatch, leases_of_th
         assert leases_of_the_pool() == number
 
 
+def test_what_is_being_made_when_the_loop_ends_is_closed(monkeypatch):
+    """A worker of the pool prepares a connection of which nobody knows yet."""
+    made = []
+
+    def prepare(self, face):
+        made.append(face)
+        reached.set()
+        wait(asyncio.Event().wait())
+
+    async def work():
+        nonlocal reached
+        reached = asyncio.Event()
+        asking = asyncio.create_task(Author.objects.acount())
+        await reached.wait()
+        return asking
+
+    reached = None
+    monkeypatch.setattr(type(connections["default"]), "_configure_connection", prepare)
+    assert asyncio.run(work()).cancelled()
+    assert made
+    assert all(face.closed for face in made)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Task.get_context() is new in Python 3.12")
 async def test_the_tasks_of_a_pool_know_nothing_of_the_request_that_came_first():
     of_a_request = contextvars.ContextVar("of_a_request")

@@ -55,6 +55,8 @@ class LoopPool(AsyncConnectionPool[Twin]):
     def __init__(self, **options: Any) -> None:
         super().__init__(open=False, connection_class=Twin, **options)
         self.twins: weakref.WeakSet[Twin] = weakref.WeakSet()
+        # Who has a connection, and since when (time.monotonic()).
+        self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
 
     @classmethod
     async def worker(cls, q: Any) -> None:
@@ -63,16 +65,17 @@ class LoopPool(AsyncConnectionPool[Twin]):
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - upstream's
         """Close the pool and every connection that waits in it."""
-        idle = [twin for twin in self.twins if getattr(twin, "_pool", None) is None]
         try:
             await super().close(timeout)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # The pool's tasks were cancelled, not this one: the loop is ending.
-            for twin in idle:
-                CooperativeConnection.over(twin).shut()
+            # The pool's tasks were cancelled, not this one: the loop is ending. What waits in the
+            # pool is to be closed, and what a worker was just making.
+            for face in map(CooperativeConnection.over, list(self.twins)):
+                if face not in self.out:
+                    face.shut()
 
 
 class _UntilCancelled:
@@ -117,8 +120,7 @@ class BridgePool:
         self.loop = loop
         self.looks = looks  # whether the pool looks at every lease
         self.closed = False  # another one takes its place
-        # Who has a connection, and since when (time.monotonic()).
-        self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
+        self.out = pool.out
         # Touched by the thread of the loop only. The last that came is the first to go.
         self._at_hand: deque[CooperativeConnection] = deque()
         self._tidying: asyncio.TimerHandle | None = None
@@ -392,7 +394,11 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
         face = _face(twin)
         face.cursor_factory = cursor_factory
         face._pool = None  # psycopg's mark of a connection that a pool looks after
-        await run(configure, face)
+        try:
+            await run(configure, face)
+        except BaseException:
+            face.shut()  # nobody else knows of it yet
+            raise
 
     pool = LoopPool(kwargs=parameters, configure=configure_face, **options)
     looks = bool(options.get("check") or options.get("reset"))

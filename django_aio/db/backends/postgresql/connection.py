@@ -34,6 +34,7 @@ from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.postgresql.lock import ConnectionLock
+from django_aio.db.backends.postgresql.watch import Watch, resolve
 from django_aio.db.pool import store
 from django_aio.db.shield import LIMIT, put_off, to_its_end
 
@@ -42,9 +43,7 @@ INTRANS = TransactionStatus.INTRANS
 ACTIVE = TransactionStatus.ACTIVE
 BAD = ConnStatus.BAD
 WAIT_R = Wait.R
-WAIT_W = Wait.W
 READY_R = Ready.R
-READY_W = Ready.W
 
 # How long statements that need no wait may keep the loop from other tasks, in seconds.
 MAX_BUSY_TIME = 0.005
@@ -52,46 +51,6 @@ MAX_BUSY_TIME = 0.005
 CLOSED = "The connection was closed while this statement was waiting for its answer."
 
 logger = logging.getLogger("django_aio.db")
-
-
-class Watch:
-    """A socket that a loop watches for one waiter. Touched by the thread of that loop."""
-
-    __slots__ = ("loop", "ready", "socket", "waiter")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: int) -> None:
-        self.loop = loop
-        self.socket = socket
-        self.waiter: asyncio.Future[None] | None = None
-        self.ready = 0
-
-    def add(self, wanted: int) -> None:
-        """Have the loop watch the socket."""
-        if wanted & WAIT_R:
-            self.loop.add_reader(self.socket, self.wake, READY_R)
-        if wanted & WAIT_W:
-            self.loop.add_writer(self.socket, self.wake, READY_W)
-
-    def remove(self) -> None:
-        """Have the loop watch it no more."""
-        self.loop.remove_reader(self.socket)
-        self.loop.remove_writer(self.socket)
-
-    def wake(self, state: int = 0) -> None:
-        """The socket is ready, or the time is up."""
-        self.ready |= state
-        if self.waiter is not None:
-            _resolve(self.waiter)
-
-    async def answered(self, *, insists: bool) -> bool:
-        """Wait once. Returns whether the socket is ready. With `insists` ignores a cancellation."""
-        self.waiter = self.loop.create_future()
-        try:
-            await self.waiter
-        except asyncio.CancelledError:
-            if not insists:
-                raise
-        return bool(self.ready)
 
 
 class CooperativeConnection(psycopg.Connection[Any]):
@@ -245,7 +204,7 @@ class CooperativeConnection(psycopg.Connection[Any]):
         loop, descriptor = asyncio.get_running_loop(), self.pgconn.socket
         self._waiting = watch = Watch(loop, descriptor)
         watch.waiter = answered = loop.create_future()
-        loop.add_reader(descriptor, _resolve, answered)
+        loop.add_reader(descriptor, resolve, answered)
         try:
             wait(answered)
         finally:
@@ -469,11 +428,6 @@ def _cancel_by(request: Any, done: concurrent.futures.Future[None] | None = None
         request.cancel()
     if done is not None:
         done.set_result(None)
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _hang_up(descriptor: int) -> None:

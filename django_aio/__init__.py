@@ -17,18 +17,19 @@ __all__ = [
     "cooperative",
     "hold_connection",
     "in_bridge",
+    "release_connection",
     "run",
     "wait",
 ]
 
 if TYPE_CHECKING:
-    from django_aio.db.leases import hold_connection
+    from django_aio.db.leases import hold_connection, release_connection
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs Django's database layer only when it is asked for."""
-    if name == "hold_connection":
-        from django_aio.db.leases import hold_connection
+    if name in ("hold_connection", "release_connection"):
+        from django_aio.db import leases
 
-        return hold_connection
+        return getattr(leases, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,8 +58,10 @@ _SERIES: tuple[Patch, ...] = (
     add("django.db.utils:ConnectionHandler.__delitem__", "django_aio.db.chains:delitem", "a connection is removed from the chain"),
     replace("django.utils.connection:BaseConnectionHandler.all", "django_aio.db.chains:all_connections", "connections.all() lists the chain's"),
     replace(f"{BASE}.validate_thread_sharing", "django_aio.db.chains:validate_thread_sharing", "the threads of a chain share its connections"),
-    replace(f"{BASE}.close_if_unusable_or_obsolete", "django_aio.db.chains:close_if_unusable_or_obsolete", "a coroutine may close a response"),
+    replace(f"{BASE}.close_if_unusable_or_obsolete", "django_aio.db.connecting:close_if_unusable_or_obsolete", "a coroutine may close a response"),
     replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
+    replace(f"{BASE}.close", "django_aio.db.connecting:close", "nothing is left in a session that is closed"),
+    replace(f"{BASE}.connect", "django_aio.db.connecting:connect", "what receivers of connection_created set is not the chain's"),
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
     # 3. PostgreSQL: psycopg waits on the loop.
     replace(f"{PG}.Database", "django_aio.db.backends.postgresql.patches:database", "connections wait on the loop", needs=PSYCOPG),

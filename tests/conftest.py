@@ -83,9 +83,35 @@ def pooled(db, monkeypatch):
         connection.close_pool()
 
 
+KEPT = {
+    "pool": {"OPTIONS": {"pool": {"min_size": 1, "max_size": 4, "timeout": 5}}},
+    "CONN_MAX_AGE": {"CONN_MAX_AGE": 60},
+    "neither": {},
+}
+
+
+@pytest.fixture(params=KEPT)
+def kept(request, monkeypatch):
+    """How connections are kept."""
+    connections.close_all()
+    for name, value in KEPT[request.param].items():
+        monkeypatch.setitem(connections.settings["default"], name, value)
+    yield request.param
+    connections.close_all()
+    sync_pool = connection._connection_pools.pop("default", None)
+    if sync_pool is not None:  # the options may be gone by now
+        sync_pool.close()
+
+
 def bridge_pool():
     """The pool of the default database on the running loop."""
     return pool.store().pools["default"]
+
+
+async def all_returned():
+    """Wait until psycopg_pool has what goes back to it."""
+    while pool.store().tasks:
+        await asyncio.wait(pool.store().tasks)
 
 
 async def out_of_the_pool():

@@ -36,3 +36,7 @@ def in_a_cycle(thing):
 async def rows(number=10):
     """Rows to be read a few at a time."""
     await Author.objects.abulk_create([Author(name=f"{n:02}") for n in range(number)])
+
+
+def in_new_context(coroutine):
+    return asyncio.create_task(coroutine, context=contextvars.Context())

@@ -24,6 +24,7 @@ API = {
         cooperative(func)
         hold_connection(using='default')
         in_bridge()
+        async release_connection(using='default')
         async run(func, /, *args, **kwargs)
         wait(awaitable)
     """,
@@ -215,6 +216,7 @@ def test_all_names_of_the_package():
         "cooperative",
         "hold_connection",
         "in_bridge",
+        "release_connection",
         "run",
         "wait",
     ]

@@ -33,6 +33,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.db import DEFAULT_DB_ALIAS
 from django.db.transaction import Atomic, TransactionManagementError
+from django.db.utils import InterfaceError
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, generators, leases, pool
@@ -133,18 +134,19 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
             upstream(self)
             _hand_out(self, wrapper)
             return
-        leases.forget_lost(wrapper)
-        held = take_turn(wrapper)
-        gate = state.gate if wrapper.in_atomic_block and state.gate else Gate()
+        wrapper, held = _begin_on(wrapper)
+        state = wrapper.aio
+        gate = state.gate if state.gate and (wrapper.in_atomic_block or state.session) else Gate()
         leases.begin_lease(wrapper)
         try:
             upstream(self)
-            block = Block(wrapper, gate, innermost.get(), actor())
+            joined = not chains.member_of(state.chain)
+            block = Block(wrapper, gate, innermost.get(), actor(), joined=joined)
             gate.push(block)
             innermost.set(block)
             state.gate = gate
             _hand_out(self, block)
-            if isinstance(block.who, asyncio.Task) and not chains.member_of(state.chain):
+            if joined and isinstance(block.who, asyncio.Task):
                 block.who.add_done_callback(functools.partial(_left_by_its_task, self, block))
             if in_bridge():
                 generators.hold_bridged(block, sys._getframe(1))
@@ -156,6 +158,19 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
                 held.release(actor())
 
     return __enter__
+
+
+def _begin_on(wrapper: Any) -> tuple[Any, Gate | None]:
+    """Wait for the turn on a connection; one that was lent may be gone by then: then on another."""
+    while True:
+        leases.forget_lost(wrapper)
+        try:
+            return wrapper, take_turn(wrapper)
+        except (InterfaceError, TransactionManagementError):
+            other = chains.current_connection(wrapper.alias)
+            if other is wrapper:
+                raise
+            wrapper = other
 
 
 def leave(upstream: Callable[..., None]) -> Callable[..., None]:
@@ -211,9 +226,7 @@ def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> Non
     block.rolled_back = cause is not None
     try:
         with shielded():
-            if gate.cut(block, CUT) and wrapper.in_atomic_block:
-                del wrapper.savepoint_ids[block.depth[0] :]
-                del wrapper.atomic_blocks[block.depth[1] :]
+            gate.cut(block, CUT)
             _next.connection = wrapper
             upstream(None if cause is None else type(cause), cause, None)
     except BaseException as failure:
@@ -282,11 +295,16 @@ def _spoil_outer(block: Block, why: str) -> None:
 
 def end_transaction(wrapper: Any) -> None:
     """The transaction is over: who joined it is told so."""
-    gate, wrapper.aio.gate = wrapper.aio.gate, None
-    if gate is not None:
-        for block in list(gate.blocks):
+    state = wrapper.aio
+    gate, session = state.gate, state.session
+    if gate is None:
+        return
+    if session is None:
+        state.gate = None
+    for block in list(gate.blocks):
+        if block is not session:
             gate.pop(block)
-        gate.release(gate.holder)
+    gate.release(gate.holder)
 
 
 def _take_over(
@@ -311,7 +329,10 @@ def _take_over(
             cancelled = error
     if gate.holder == who:
         return False, cancelled
-    turn = gate.ask(who, block, rolls_back=True)
+    try:
+        turn = gate.ask(who, block, rolls_back=True)
+    except TransactionManagementError:
+        return False, cancelled  # it has ended meanwhile
     if turn is None:
         return True, cancelled
     interrupt(block.wrapper)

@@ -9,8 +9,7 @@ to the chain of calls: a task and whatever it waits for.
 - R2. A new task starts a new chain, with connections of its own.
 - R3. Except inside a transaction: there it joins (`gates.py`).
 - R5. When the owner ends, its connections are returned, kept for the next chain as `CONN_MAX_AGE`
-  asks, or closed where a transaction is open. The end needs no `await`: it works while the loop
-  shuts down.
+  asks, or closed. The end needs no `await`: it works while the loop shuts down.
 
 In a plain thread, and in a callback of the loop that belongs to no task, connections are Django's
 own, untouched. `_tasks` and `guests` (`guests.py`) say who acts for which chain: each entry is
@@ -31,13 +30,13 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
-from django.db.utils import ConnectionHandler
+from django.db.utils import ConnectionHandler, InterfaceError
 from django.utils.connection import BaseConnectionHandler
 
 from django_aio.bridge import in_bridge
-from django_aio.db import generators, leases, pool
+from django_aio.db import connecting, generators, leases, pool, sessions
 from django_aio.db.backends.threaded import driver_of
-from django_aio.db.gates import Block, Gate, ended, innermost, is_inside, joinable
+from django_aio.db.gates import Block, Gate, Session, ended, innermost, is_inside, joinable
 from django_aio.db.state import State, actor, guests
 
 _current_task = asyncio.current_task
@@ -75,7 +74,10 @@ class Chain:
         wrapper = pool.take(alias, self.loop)
         if wrapper is None:
             wrapper = manage(handler.create_connection(alias), self)
+            connecting.remember(wrapper)
         wrapper.aio.chain = self
+        if wrapper.aio.stateful:
+            sessions.begin(wrapper, joins=True)  # it may get a tenant before its first cursor
         return wrapper
 
     def part(self) -> None:
@@ -134,6 +136,8 @@ class ThreadChain(Chain):
             yield
         finally:
             for wrapper in {*before.values(), *self.wrappers.values()}:
+                if wrapper.aio is not None:
+                    sessions.release(wrapper)
                 wrapper.aio = None
             for alias in before.keys() - self.wrappers.keys():
                 BaseConnectionHandler.__delitem__(connections, alias)
@@ -215,23 +219,11 @@ def _is_let_in(wrapper: Any) -> bool:
     who = task or guests.get(_thread()) or threading.current_thread()
     if wrapper.aio.ended_by is not None and wrapper.aio.ended_by == actor():
         return True  # it ends what it was handed out
+    session = sessions.known.get().get(wrapper.alias)
+    if session is not None and session.open and session.wrapper is wrapper:
+        return True
     joined = _joined.get(who, {})
     return wrapper.alias in joined and joined[wrapper.alias].wrapper is wrapper
-
-
-def close_if_unusable_or_obsolete(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`BaseDatabaseWrapper.close_if_unusable_or_obsolete`: a coroutine leaves that to its chain.
-
-    Django calls it when a response is closed, which a coroutine may do itself, and it may have to
-    ask the server.
-    """
-
-    @functools.wraps(upstream)
-    def close_if_unusable_or_obsolete(self: Any) -> None:
-        if self.aio is None or _running_loop() is None or in_bridge():
-            upstream(self)
-
-    return close_if_unusable_or_obsolete
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
@@ -260,20 +252,34 @@ def _acting() -> Chain | None:
 
 def _join(who: Any, alias: str) -> Any:
     """The connection of the transaction that `who` was started in, or None if there is none."""
+    block = _block_of(who, alias)
+    return None if block is None else block.wrapper
+
+
+def _block_of(who: Any, alias: str) -> Block | None:
+    """The block that `who` has joined, or joins now, on a connection of that alias."""
     block = _joined.get(who, {}).get(alias)
     # A thread of an executor works for one context after another.
-    if block is not None and (not isinstance(who, threading.Thread) or is_inside(block)):
-        if not block.open:
+    if block is not None and (not isinstance(who, threading.Thread) or _is_known(block)):
+        if block.open:
+            return block
+        if not (isinstance(block, Session) and block.released):
             raise ended(block)
-        return block.wrapper
     found = joinable(alias)
     if found is not None and found.unwatched:
         generators.let_close(found)
         found = joinable(alias)
-    if found is None:
-        return None
-    joins(who, alias, found)
-    return found.wrapper
+    found = found or sessions.joinable(alias)
+    if found is not None:
+        joins(who, alias, found)
+    return found
+
+
+def _is_known(block: Block) -> bool:
+    """Whether this context was made inside the block, or under the session."""
+    if isinstance(block, Session):
+        return sessions.known.get().get(block.wrapper.alias) is block
+    return is_inside(block)
 
 
 def joined_by(who: Any) -> dict[str, Block]:
@@ -325,26 +331,63 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
             return _inherited_getitem(self, alias)
         guest = guests.get(_thread()) if guests else None
         if guest is not None:
-            return guest.chain.wrappers.get(alias) or guest.connection(self, alias)
-        if innermost.get() is not None:
+            return _usable(guest.chain.wrappers.get(alias) or guest.connection(self, alias))
+        if innermost.get() is not None or sessions.known.get():
             wrapper = _join(threading.current_thread(), alias)
             if wrapper is not None:
-                return wrapper
+                return _settled(wrapper)
         return getattr(_of_thread, alias, None) or _inherited_getitem(self, alias)
     task = _current_task()
     if task is None or self is not connections:
         return _inherited_getitem(self, alias)
     chain = _tasks.get(task)
     if chain is None:
-        if innermost.get() is not None or task in _joined:
+        if innermost.get() is not None or task in _joined or sessions.known.get():
             wrapper = _join(task, alias)
             if wrapper is not None:
-                return wrapper
+                return _settled(wrapper)
         wrapper = getattr(_of_thread, alias, None)
         if wrapper is not None and wrapper.in_atomic_block:
             return _join_thread(task, alias, wrapper)
         chain = _own(task)
-    return chain.wrappers.get(alias) or _connection(chain, self, alias, task)
+    return _usable(chain.wrappers.get(alias) or _connection(chain, self, alias, task))
+
+
+def _usable(wrapper: Any) -> Any:
+    """The chain's connection, or the one that is lent to it."""
+    lent = sessions.lender(wrapper) if sessions.known.get() else None
+    if lent is None:
+        return _settled(wrapper)
+    session = lent.aio.session
+    with contextlib.suppress(InterfaceError):  # it ends meanwhile
+        _settled(lent)
+    return lent if session is not None and session.open else _usable(wrapper)
+
+
+def _settled(wrapper: Any) -> Any:
+    """The connection, after the end of a block whose generator was left: it is not the caller's."""
+    state = wrapper.aio
+    gate = None if state is None else state.gate
+    if gate is not None and gate.blocks:
+        generators.let_close(gate.blocks[-1])
+        if gate.closing_block() is not None:
+            gate.let_end(actor())
+        if state.session is not None and len(gate.blocks) > 1:
+            _let_transaction_end(wrapper)
+    return wrapper
+
+
+def _let_transaction_end(wrapper: Any) -> None:
+    """Outside of the transaction that somebody has open in a shared session: wait for its end."""
+    gate, session, who = wrapper.aio.gate, wrapper.aio.session, actor()
+    block = innermost.get()
+    while block is not None and block.gate is not gate:
+        block = block.parent
+    mine = any(not each.joined for each in gate.blocks[1:]) and member_of(wrapper.aio.chain)
+    if block is not None or mine or gate.holder == who:
+        return
+    if (_running_loop() is None or in_bridge()) and gate.acquire(who, session):
+        gate.release(who)
 
 
 def current_connection(alias: str) -> Any:
@@ -360,7 +403,7 @@ def _connection(chain: Chain, handler: ConnectionHandler, alias: str, who: Any) 
     wrapper = None
     if alias in chain.refused:
         raise TransactionManagementError(chain.refused[alias])
-    if innermost.get() is not None:
+    if innermost.get() is not None or sessions.known.get():
         wrapper = _join(who, alias)
     return wrapper or chain.connection(handler, alias)
 
@@ -402,6 +445,11 @@ def all_connections(upstream: Callable[..., list[Any]]) -> Callable[..., list[An
         return [] if in_task else upstream(self, initialized_only)
 
     return all
+
+
+def begin_request() -> None:
+    """A request begins in the running task: it shares nothing with who has started the server."""
+    sessions.begin_request(_acting())
 
 
 def refusal() -> TransactionManagementError | None:

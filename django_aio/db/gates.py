@@ -24,6 +24,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from django.db.transaction import TransactionManagementError
+from django.db.utils import Error, InterfaceError
 
 from django_aio.bridge import in_bridge, wait
 
@@ -41,6 +42,8 @@ class Block:
         "depth",
         "gate",
         "generators",
+        "joined",
+        "needs_rollback",
         "open",
         "parent",
         "rolled_back",
@@ -50,11 +53,20 @@ class Block:
         "wrapper",
     )
 
-    def __init__(self, wrapper: Any, gate: Gate, parent: Block | None, who: Any = None) -> None:
+    def __init__(
+        self,
+        wrapper: Any,
+        gate: Gate,
+        parent: Block | None,
+        who: Any = None,
+        *,
+        joined: bool = False,
+    ) -> None:
         self.wrapper = wrapper
         self.gate = gate
         self.parent = parent
         self.who = who  # the task or thread that entered it
+        self.joined = joined  # whether that is not of the connection's chain
         self.open = True
         # Why it was ended from outside, before it was left.
         self.cut_short: str | None = None
@@ -63,6 +75,8 @@ class Block:
         # Whether the generator that it was entered in is being closed: see generators.py.
         self.abandoned = False
         self.rolled_back = False
+        # Whether somebody in it has asked for its rollback while another block was the innermost.
+        self.needs_rollback = False
         self.generators: tuple[int, ...] = ()
         self.unwatched = 0
         # Where Django's lists of blocks and savepoints stand inside it.
@@ -84,6 +98,22 @@ class Block:
         return False
 
 
+class Session(Block):
+    """What holds a physical connection outside of transactions: the outermost block of its gate.
+
+    It begins when the chain may have left something in the database session, or wants the
+    connection for itself (`sessions.py`).
+    """
+
+    __slots__ = ("joins", "released")
+
+    def __init__(self, wrapper: Any, gate: Gate) -> None:
+        super().__init__(wrapper, gate, None)
+        # Whether tasks that are started under it must use the same connection.
+        self.joins = False
+        self.released = False  # whether the chain has said that there is nothing to keep
+
+
 # The innermost block of this context, of any connection.
 innermost: ContextVar[Block | None] = ContextVar("django_aio_block", default=None)
 
@@ -103,6 +133,14 @@ def joinable(alias: str) -> Block | None:
     """
     block = innermost.get()
     while block is not None and not (block.wrapper.alias == alias and block.is_usable):
+        block = block.parent
+    return block
+
+
+def known_block(gate: Gate) -> Block | None:
+    """The innermost block of that transaction that this context knows, and may use."""
+    block = innermost.get()
+    while block is not None and not (block.gate is gate and block.is_usable):
         block = block.parent
     return block
 
@@ -168,10 +206,15 @@ class Gate:
         return True
 
     def ask(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> Turn | None:
-        """Take the gate and return None, or return the turn to wait for. Never waits."""
+        """Take the gate and return None, or return the turn to wait for. Never waits.
+
+        Raises TransactionManagementError if the block has ended: its turn would never come.
+        """
         with self._lock:
             if who in self._banned:
                 raise TransactionManagementError(self._banned[who])
+            if block is not None and not block.open:
+                raise ended(block)
             if self.holder is None and self._may_enter(block, rolls_back, closing.get()):
                 self.holder = who
                 return None
@@ -191,6 +234,26 @@ class Gate:
 
     def _is_innermost(self, block: Block | None) -> bool:
         return not self.blocks or block is None or self.blocks[-1] is block
+
+    def let_end(self, who: Any) -> None:
+        """Wait until the innermost block is none whose generator is being closed.
+
+        What is asked of the transaction is then asked after that block. Does not wait where nobody
+        can.
+        """
+        while self.holder != who and (block := self.closing_block()) is not None:
+            if asyncio._get_running_loop() is not None and not in_bridge():
+                return
+            try:
+                self.acquire(who, block)
+            except TransactionManagementError:
+                if block.open:
+                    raise
+
+    def closing_block(self) -> Block | None:
+        """The innermost block, if its generator is being closed, but by this context."""
+        block = self.blocks[-1] if self.blocks else None
+        return None if block is None or block.is_usable else block
 
     def release(self, who: Any) -> None:
         """Let the next one in. Does nothing unless `who` holds the gate."""
@@ -217,18 +280,26 @@ class Gate:
         with self._lock:
             self.blocks.append(block)
 
-    def pop(self, block: Block) -> None:
-        """A block was left. The caller holds the gate."""
+    def found(self, session: Session) -> None:
+        """A session begins, round all blocks."""
+        with self._lock:
+            self.blocks.insert(0, session)
+
+    @property
+    def transaction(self) -> Block | None:
+        """The outermost block of the transaction that is open, or None."""
+        return next((block for block in self.blocks[:2] if type(block) is not Session), None)
+
+    def pop(self, block: Block) -> Block | None:
+        """A block was left. The caller holds the gate. Returns the innermost that is left."""
         with self._lock:
             _close(block)
             if block in self.blocks:
                 self.blocks.remove(block)
+            return self.blocks[-1] if self.blocks else None
 
-    def cut(self, outer: Block | None, why: str) -> bool:
-        """End all blocks further in than `outer`, or all: nobody leaves them in order any more.
-
-        Returns whether there were any.
-        """
+    def cut(self, outer: Block | None, why: str) -> None:
+        """End all blocks further in than `outer`, or all: nobody leaves them in order any more."""
         with self._lock:
             at = self.blocks.index(outer) + 1 if outer in self.blocks else 0
             inner = self.blocks[at:]
@@ -236,8 +307,12 @@ class Gate:
                 _close(block)
                 block.cut_short = why
             del self.blocks[at:]
+            if outer is not None and inner and outer.wrapper.in_atomic_block:
+                # Nobody takes back what Django has noted for them.
+                savepoints, blocks = outer.depth
+                del outer.wrapper.savepoint_ids[savepoints:]
+                del outer.wrapper.atomic_blocks[blocks:]
             self._admit()
-            return bool(inner)
 
     def spoil(self, why: str) -> None:
         """The transaction is lost with its connection: none of its blocks can commit."""
@@ -296,8 +371,30 @@ def lose_transaction(wrapper: Any) -> None:
         wrapper.aio.gate.spoil(LOST)
 
 
-def ended(block: Block | None = None) -> TransactionManagementError:
-    """The error of a task that outlives the transaction that it has joined."""
+def note_spoiled(wrapper: Any) -> None:
+    """Note why the thread's block cannot commit, after a coroutine that it waited for."""
+    gate = None if wrapper.aio is None else wrapper.aio.gate
+    block = None if gate is None else gate.transaction
+    if block is not None and block.spoiled:
+        vars(wrapper)[WHY_SPOILED] = block.spoiled
+
+
+# The attribute of a plain thread's connection that says so.
+WHY_SPOILED = "_aio_spoiled"
+
+
+SESSION_ENDED = (
+    "The connection that this task or thread shared with the one that started it has been given "
+    "back. It may have carried what a raw cursor leaves in a session (a role, a search path), so "
+    "there is none to go on with. Wait for the task before the one that started it ends; or, if "
+    "there is nothing to keep, call 'await release_connection()' before you start it."
+)
+
+
+def ended(block: Block | None = None) -> Error:
+    """The error of a task that outlives the transaction, or the session, that it has joined."""
+    if isinstance(block, Session):
+        return InterfaceError(SESSION_ENDED)
     if block is not None and block.cut_short is not None:
         return TransactionManagementError(block.cut_short)
     return TransactionManagementError(

@@ -25,8 +25,8 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db.utils import ConnectionHandler
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.db import chains
-from django_aio.db.gates import Block, innermost
+from django_aio.db import chains, sessions
+from django_aio.db.gates import Block, Session, innermost
 from django_aio.db.state import guests, on_loop, thread_id
 from django_aio.db.turns import interrupt, own_block
 
@@ -69,14 +69,14 @@ class Guest:
         self._entered: dict[str, Block] = {}
         self._manual: set[str] = set()  # where the caller has switched autocommit off by hand
         for alias, wrapper in chain.wrappers.items():
-            gate = wrapper.aio.gate
-            if gate is not None and gate.blocks:
-                self._entered[alias] = own_block(wrapper) or gate.blocks[-1]
+            block = own_block(wrapper)
+            if block is not None and not isinstance(block, Session):
+                self._entered[alias] = block
             elif wrapper.connection is not None and not wrapper.autocommit:
                 self._manual.add(alias)
         for alias, block in (joined or {}).items():
             chains.joins(self, alias, block)
-            if block.open:
+            if block.open and not isinstance(block, Session):
                 self._entered[alias] = block
 
     def __str__(self) -> str:
@@ -114,12 +114,17 @@ class Guest:
                 return
             self.left = True
             chain, own = self.chain, chains.Chain(self.chain.loop)
-            self._entered |= chains.joined_by(self)  # what its own first statement joined
+            for alias, block in chains.joined_by(self).items():  # by its own first statement
+                if not isinstance(block, Session):
+                    self._entered[alias] = block
             for alias, block in self._entered.items():
                 own.refused[alias] = LEFT_BEHIND
                 self._spoil(block)
             for alias, wrapper in list(chain.wrappers.items()) if self._begun else []:
-                if alias in self._manual:
+                if wrapper.aio.session is not None and wrapper.aio.session.joins:
+                    # Both go on in it, in turn: what the caller does next needs its state.
+                    chains.joins(self, alias, wrapper.aio.session)
+                elif alias in self._manual:
                     own.refused[alias] = LEFT_BEHIND
                     wrapper.aio.driver.sever(wrapper)
                 elif alias not in own.refused:
@@ -222,7 +227,7 @@ def _rooted(
     async def root(*args: Any, **kwargs: Any) -> Any:
         task = asyncio.current_task()
         assert task is not None
-        before = innermost.get()
+        before, known = innermost.get(), sessions.known.get()
         if begin is not None:
             begin()
         chains._tasks[task] = guest.chain
@@ -236,6 +241,8 @@ def _rooted(
             chains._tasks.pop(task, None)
             guest.chain.part()
             innermost.set(before)
+            if begin is not None:
+                sessions.known.set(known)
 
     crossing = _copied(call)
     crossing.awaitable = root

@@ -17,20 +17,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.transaction import TransactionManagementError
+from django.db.utils import InterfaceError
 
 from django_aio.bridge import in_bridge, run
-from django_aio.db.state import guests, on_loop, thread_id
+from django_aio.db import sessions
+from django_aio.db.state import actor, connecting, guests, on_loop, thread_id
+
+# The cursors of `raw()`.
+RAW = "django.db.models.sql.query"
 
 # Who may have a cursor for so short a time: its statements leave no state in the session.
-STATELESS = ("django.db.models.sql.compiler", "django.core.cache.backends.db")
+STATELESS = (
+    "django.db.models.sql.compiler",
+    RAW,
+    "django.core.cache.backends.db",
+)
 
 # What the backends do for themselves, such as savepoints, and questions about the server while they
 # connect. Their cursors, which are not all closed, neither begin a lease nor end one.
 NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
+
+
+# An attribute of a plain thread's connection: code that is not the ORM's has had a cursor of it.
+RAW_CURSOR = "_aio_raw_cursor"
+
+
+def note_cursor(wrapper: Any, caller: str) -> None:
+    """Code of the module `caller` opens a cursor on a plain thread's own connection."""
+    if caller not in STATELESS and not caller.startswith(NEUTRAL):
+        vars(wrapper)[RAW_CURSOR] = True
 
 
 class Lease:
@@ -95,6 +117,8 @@ class Lease:
             return
         self.ended = True
         state.lease = None
+        if state.session is not None and not state.session.joins:
+            sessions.release(wrapper)
         if not shown and _on_its_loop(state) and state.driver.may_keep(wrapper):
             state.kept, wrapper.connection = wrapper.connection, None
             if state.pool.waiting:
@@ -128,18 +152,48 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     to its end.
     """
     state = wrapper.aio
-    if caller.startswith(NEUTRAL):
-        if state.shared:
+    connects = connecting.get() is wrapper
+    if caller.startswith(NEUTRAL) or connects:
+        if state.shared and not connects:
             begin_lease(wrapper)
         return upstream(wrapper)
-    if not state.shared and caller not in STATELESS:
-        if state.kept is not None and wrapper.connection is None:
-            _take_up(wrapper, state)
-        lease = lease_of(wrapper)
-        lease.pinned = True
-        cursor = upstream(wrapper)
-        lease.connection = wrapper.connection
-        return cursor
+    is_short = state.shared or caller in STATELESS
+    may_leave_state = state.loop is not None and (state.stateful or not is_short)
+    if may_leave_state:
+        sessions.begin(wrapper, joins=True)
+    if not state.pooled:
+        open: Callable[..., Any] = _open
+    elif is_short:
+        open = functools.partial(_open_for_a_while, collected=caller == RAW)
+    else:
+        open = _open_to_the_end
+    if state.session is None or wrapper.connection is not None:
+        cursor = open(wrapper, upstream)
+    else:
+        with sessions.opening(wrapper):
+            cursor = open(wrapper, upstream)
+    if may_leave_state:
+        state.driver.touch(wrapper)
+    return cursor
+
+
+def _open(wrapper: Any, upstream: Callable[[Any], Any]) -> Any:
+    return upstream(wrapper)
+
+
+def _open_to_the_end(wrapper: Any, upstream: Callable[[Any], Any]) -> Any:
+    state = wrapper.aio
+    if state.kept is not None and wrapper.connection is None:
+        _take_up(wrapper, state)
+    lease = lease_of(wrapper)
+    lease.pinned = True
+    cursor = upstream(wrapper)
+    lease.connection = wrapper.connection
+    return cursor
+
+
+def _open_for_a_while(wrapper: Any, upstream: Callable[[Any], Any], *, collected: bool) -> Any:
+    """Open a cursor whose close, or collection, ends its part of the lease."""
     lease = begin_lease(wrapper)
     token = object()
     lease.cursors.add(token)  # before it connects: who uses a cursor meanwhile must not end it
@@ -150,6 +204,8 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
         lease.cursors.discard(token)
         lease.end_if_unused()
         raise
+    if collected:  # Django lets go of it without closing it
+        weakref.finalize(cursor, lease.end_cursor, token).atexit = False
     close = cursor.close
     holder: Lease | None = lease
 
@@ -181,6 +237,8 @@ def begin_lease(wrapper: Any) -> Lease:
     state.lease = lease
     lease.short = True
     lease.connection = wrapper.connection
+    if state.shared:
+        sessions.begin(wrapper, joins=False)  # there is no other connection
     return lease
 
 
@@ -226,11 +284,14 @@ def _part(wrapper: Any, state: Any) -> None:
 def forget_lost(wrapper: Any) -> None:
     """R12: outside a transaction, go on without a connection that was lost, killed or closed.
 
-    The next use connects anew.
+    The next use connects anew. Not where it carried state, such as a tenant's role: as in Django,
+    every statement fails then until the connection is closed.
     """
     state = wrapper.aio
     if wrapper.connection is None or wrapper.in_atomic_block:
         return
+    if state.session is not None and state.session.joins:
+        return  # what the chain has set is lost with it: that must not go unnoticed
     if state.driver.is_lost(wrapper):
         state.driver.drop(wrapper)
         wrapper.errors_occurred = False
@@ -260,4 +321,53 @@ def _hold(wrapper: Any) -> Lease:
     lease = lease_of(wrapper)
     lease.short = wrapper.aio.pooled
     lease.holds += 1
+    if wrapper.aio.loop is not None:
+        sessions.begin(wrapper, joins=False)
+        wrapper.aio.touched = True  # it is shown to a project's code
+        wrapper.aio.driver.touch(wrapper)
     return lease
+
+
+async def release_connection(using: str = DEFAULT_DB_ALIAS) -> None:
+    """Say that there is nothing to keep in the session of this chain's connection.
+
+    A chain that has used a raw cursor, or an engine that is not Django's own, keeps its connection
+    to its end, and the tasks that it starts share it. From here on they have connections of their
+    own, and so has the chain: a pooled one is given back, and reset before another has it. Called
+    by the task whose connection it is, which waits for the statements of those that share it. Does
+    nothing where there is no connection. Raises TransactionManagementError inside `atomic()`, and
+    InterfaceError inside `hold_connection()` and in a task that only shares the connection.
+    """
+    await run(_release, using)
+
+
+def _release(alias: str) -> None:
+    wrapper: Any = connections[alias]
+    state = wrapper.aio
+    if state is None or state.loop is None:
+        return
+    if wrapper not in connections.all(initialized_only=True):
+        raise InterfaceError("Only the task whose connection it is can release it.")
+    if state.lease is not None and state.lease.holds:
+        raise InterfaceError("Leave hold_connection() first: it keeps the connection.")
+    session, who = state.session, actor()
+    block = state.gate.transaction if state.gate is not None else None
+    if wrapper.in_atomic_block and (block is None or not block.joined):
+        raise TransactionManagementError(IN_BLOCK)
+    if session is not None and session.gate.acquire(who, session):
+        session.gate.release(who)
+    sessions.release(wrapper)
+    part(wrapper)
+    if wrapper.connection is not None and state.pooled:
+        forget(state)
+        state.driver.drop(wrapper)
+
+
+IN_BLOCK = "The connection is in a transaction. Call release_connection() outside of 'atomic'."
+
+
+def forget(state: Any) -> None:
+    """What still carries the lease of this connection can do nothing with it (R7)."""
+    lease, state.lease = state.lease, None
+    if lease is not None:
+        lease.ended = True

@@ -30,7 +30,8 @@ from typing import Any, Protocol
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import run
-from django_aio.db.leases import part
+from django_aio.db.connecting import restore
+from django_aio.db.leases import forget, part
 
 logger = logging.getLogger("django_aio.db")
 
@@ -287,10 +288,11 @@ def give_back(wrapper: Any) -> None:
             shelf = found.idle
         else:
             driver.drop(wrapper)
+    state.touched = False
     left = wrapper.execute_wrappers or wrapper.force_debug_cursor or wrapper.in_atomic_block
-    if busy or left:
-        return  # something of this chain is left on it
-    wrapper.queries_log.clear()
+    if busy or left or state.stateful:
+        return  # somebody may still act on it
+    restore(wrapper)
     waiting = shelf.setdefault(wrapper.alias, [])
     while waiting and (len(waiting) >= MOST_WAITING or _expired(waiting[0])):
         old = waiting.pop(0)
@@ -314,11 +316,10 @@ def sever(wrapper: Any) -> None:
 def _end_tokens(state: Any) -> None:
     """What still carries a block or a lease of this connection can do nothing with it (R7)."""
     gate, state.gate = state.gate, None
+    state.session = None
     if gate is not None:
         gate.cut(None, CHAIN_ENDED)
-    if state.lease is not None:
-        state.lease.ended = True
-        state.lease = None
+    forget(state)
 
 
 CHAIN_ENDED = (
@@ -365,6 +366,7 @@ def _may_stay_open(wrapper: Any) -> bool:
     return not (
         _expired(wrapper)
         or wrapper.in_atomic_block
+        or wrapper.aio.touched
         or wrapper.errors_occurred
         or wrapper.execute_wrappers
         or wrapper.force_debug_cursor

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db.utils import InterfaceError
@@ -17,13 +18,17 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, wait
 
 if TYPE_CHECKING:
-    from django_aio.db.gates import Gate
+    from django_aio.db.gates import Gate, Session
     from django_aio.db.leases import Lease
 
 T = TypeVar("T")
 
 # The class attribute: a connection of a plain thread.
 UNMANAGED: State | None = None
+
+# The connection object that this context connects. What is done meanwhile, in a thread too, is done
+# for every connection.
+connecting: ContextVar[Any] = ContextVar("django_aio_connecting", default=None)
 
 # How often a thread that waits for a loop looks whether it still is, in seconds.
 LOOK_EVERY = 1.0
@@ -48,8 +53,11 @@ class State:
         "parting",
         "pool",
         "pooled",
+        "pristine",
+        "session",
         "shared",
         "stateful",
+        "touched",
         "worker",
     )
 
@@ -59,7 +67,11 @@ class State:
         # The loop whose pool it draws on; None for the connection of a plain thread, which a
         # coroutine of a one-off loop borrows.
         self.loop = loop
-        self.gate: Gate | None = None  # in a transaction
+        self.gate: Gate | None = None  # in a transaction, or a session
+        # What holds the physical connection for the chain, and whether code that is not the ORM's
+        # may have left anything on it: see sessions.py.
+        self.session: Session | None = None
+        self.touched = False
         # A cancel request that is under way to the server, for a statement of a guest.
         self.interrupting: concurrent.futures.Future[None] | None = None
         self.ended_by: Any = None  # who leaves a block on it, which need not be of the chain
@@ -71,6 +83,8 @@ class State:
         # loop will then take it back.
         self.kept: Any = None
         self.parting = False
+        # The attributes of the connection object before any chain used it: see connecting.py.
+        self.pristine: dict[str, Any] = {}
         # Whether all chains of the loop use the same physical connection: an in-memory database.
         self.shared = False
         # Whether the engine is a third party's, which may keep session state of its own.

@@ -69,7 +69,7 @@ def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any
             upstream(self)
             return
         if state.gate is not None and not self.in_atomic_block:
-            outermost = state.gate.blocks[0] if state.gate.blocks else None
+            outermost = state.gate.transaction
             end_transaction(self)
             if outermost is not None and is_inside(outermost):
                 innermost.set(outermost.parent)

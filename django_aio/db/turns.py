@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db.transaction import TransactionManagementError
 
-from django_aio.db import chains
+from django_aio.db import chains, sessions
 from django_aio.db.gates import Block, Gate, ended, innermost
 from django_aio.db.generators import let_close
-from django_aio.db.state import actor
+from django_aio.db.state import actor, connecting
 
 ROLLED_BACK = (
     "A statement in this 'atomic' block was cancelled, so the block was rolled back: the database "
@@ -43,11 +43,13 @@ def own_block(wrapper: Any) -> Block | None:
         if block.gate is gate and block.cut_short is not None:
             cut = cut or block
         block = block.parent
-    if cut is not None and not chains.member_of(wrapper.aio.chain):
+    if chains.member_of(wrapper.aio.chain):
+        # What a joined task has entered is not the chain's.
+        own = (each for each in reversed(gate.blocks) if not each.joined)
+        return block or next(own, None)
+    if cut is not None:
         raise ended(cut)
-    if block is None and gate.blocks and chains.member_of(wrapper.aio.chain):
-        return gate.blocks[-1]
-    return block
+    return block or wrapper.aio.session
 
 
 def take_turn(wrapper: Any) -> Gate | None:
@@ -62,12 +64,13 @@ def take_turn(wrapper: Any) -> Gate | None:
     while True:
         gate = state.gate
         if gate is None:
-            if innermost.get() is not None and not chains.member_of(state.chain):
+            inherits = innermost.get() is not None or sessions.known.get()
+            if inherits and not chains.member_of(state.chain):
                 raise chains.refusal() or ended()
             return None
         who = actor()
-        if gate.holder == who:
-            return None  # a statement of the entry or the end of a block
+        if gate.holder == who or connecting.get() is wrapper:
+            return None  # a statement of the entry or the end of a block, or of connecting
         block = own_block(wrapper)
         let_close(block)
         try:

@@ -26,7 +26,7 @@ def forbid(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         in_coroutine = asyncio._get_running_loop() is not None and not in_bridge()
         if in_coroutine and self.wrapped.__name__.endswith("cursor"):
-            return CursorOpener(functools.partial(upstream, self))
+            return CursorOpener(lambda caller: upstream(self), "")
         return upstream(self, *args, **kwargs)
 
     return __call__

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from conftest import bridge_pool, postgresql_only, sqlite_only
+from conftest import all_returned, bridge_pool, postgresql_only, sqlite_only
 from django.db import InterfaceError, connection, transaction
-from endings import names, rows
+from endings import in_new_context, names, rows
 from testapp.models import Author
 
 from django_aio import hold_connection, run, wait
@@ -258,3 +258,27 @@ async def test_a_hold_that_ends_in_another_task():
         await kept[0].__aexit__(None, None, None)
         await Author.objects.acreate(name="b")
     assert await names() == ["a", "b"]
+
+
+@postgresql_only
+async def test_an_iterator_whose_connection_was_closed_under_it(pooled, monkeypatch):
+    """It is left when the pool has reset the connection: the next iterator reads its rows."""
+    options = {"pool": {"min_size": 1, "max_size": 1}}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    await rows()
+
+    async def leave():
+        async with hold_connection():
+            iterator = aiter(Author.objects.aiterator(chunk_size=2))
+            await anext(iterator)
+            await run(connection.close)
+            return iterator
+
+    async def read():
+        async with hold_connection():
+            return [author async for author in Author.objects.aiterator(chunk_size=2)]
+
+    iterator = await in_new_context(leave())
+    await all_returned()
+    await iterator.aclose()
+    assert len(await in_new_context(read())) == await Author.objects.acount()

@@ -6,7 +6,7 @@ import itertools
 import threading
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from conftest import postgresql_only
 from django.db import connection, connections, transaction
 from django.db.transaction import TransactionManagementError
@@ -335,3 +335,40 @@ async def test_one_thread_in_two_transactions_at_the_same_time():
         return found
 
     assert await asyncio.gather(look("a"), look("b")) == [["a"], ["b"]]
+
+
+def bump(fails):
+    with transaction.atomic():
+        author = Author.objects.get(name="counted")
+        author.born += 1
+        author.save()
+        if fails:
+            raise LookupError
+
+
+async def abump(fails):
+    async with transaction.atomic():
+        author = await Author.objects.aget(name="counted")
+        await asyncio.sleep(0)
+        author.born += 1
+        await author.asave()
+        if fails:
+            raise LookupError
+
+
+def test_blocks_of_both_colours_in_a_transaction_of_a_thread():
+    """Coroutines, and synchronous functions that asgiref runs in the thread that waits: in turn."""
+
+    async def both():
+        jobs = [
+            job for n in range(6) for job in (abump(n % 3 == 2), sync_to_async(bump)(n % 3 == 2))
+        ]
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    for _ in range(3):
+        Author.objects.update_or_create(name="counted", defaults={"born": 0})
+        with transaction.atomic():
+            found = async_to_sync(both)()
+        assert [type(each) for each in found].count(LookupError) == 4
+        assert [each for each in found if not isinstance(each, LookupError | None)] == []
+        assert Author.objects.get(name="counted").born == 8

@@ -9,6 +9,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from conftest import bridge_pool, out_of_the_pool, postgresql_only
 from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.backends.postgresql import base
+from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import hold_connection, run, wait
@@ -274,24 +275,27 @@ SESSION = {
 
 @pytest.mark.parametrize("kind", SESSION)
 async def test_session_state_of_a_raw_cursor(kind):
-    """Never lost within the chain, whatever runs in between; never seen by another one."""
+    """Never lost within the chain and its tasks, never seen by another one, then or later."""
     leave, look, expected = SESSION[kind]
     seen = []
 
     async def chain():
         await sql(leave)
         for _ in range(3):
-            await asyncio.gather(*(other() for _ in range(6)))
+            await asyncio.gather(*(in_new_context(other()) for _ in range(6)))
             seen.append((await sql(look))[0][0])
-        if kind == "setting":
-            await sql("RESET search_path")
+            seen.extend(await asyncio.gather(*(child() for _ in range(3))))
+
+    async def child():
+        return (await sql(look))[0][0]
 
     async def other():
         ((value,),) = await sql(look)
         assert value != expected
 
-    await asyncio.create_task(chain())
-    assert seen == [expected] * 3
+    await in_new_context(chain())
+    assert seen == [expected] * 12
+    await asyncio.gather(*(in_new_context(other()) for _ in range(30)))
 
 
 @pytest.mark.parametrize("way", ["coroutine", "bridged", "guest thread"])
@@ -387,9 +391,7 @@ async def test_ten_statements_are_on_the_server_at_once(monkeypatch):
     options = {"pool": {"min_size": 0, "max_size": 20, "timeout": 20}}
     monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
     await sql("SELECT pg_advisory_lock(7)")
-    waiting = [
-        asyncio.create_task(sql("SELECT pg_advisory_xact_lock_shared(7)")) for _ in range(10)
-    ]
+    waiting = [in_new_context(sql("SELECT pg_advisory_xact_lock_shared(7)")) for _ in range(10)]
     blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND objid = 7"
     async with asyncio.timeout(20):
         while (await sql(blocked))[0][0] < 10:

@@ -30,7 +30,8 @@ ENDINGS = {
 # What looks up the connection of whoever runs now.
 LOOK_UPS = {
     *("connections", "get_connection", "current_connection", "current_task", "_current_task"),
-    *("getitem", "_own", "_acting", "_join", "_joined", "own_block", "block_of", "joinable"),
+    *("getitem", "_own", "_acting", "_join", "_block_of", "_joined"),
+    *("own_block", "block_of", "joinable"),
 }
 
 # The child of a fork forgets all of them.
@@ -74,7 +75,8 @@ def test_no_ending_looks_up_what_it_acts_on(path):
 def test_an_atomic_is_left_by_what_it_was_handed_out():
     """`actor()` tells whose turn it is; it chooses only among what one object was handed out."""
     allowed = {"_take_back", "_hand_out", "_leave", "_refusal", "_take_over", "__enter__"}
-    allowed |= {"_execute_with_wrappers", "take_turn", "turn"}
+    allowed |= {"_execute_with_wrappers", "take_turn", "turn", "_await_closing"}
+    allowed |= {"block_further_out", "_release"}
     for path in ("atomic.py", "transaction.py", "turns.py", "leases.py", "guests.py"):
         for function in functions(path):
             calls = [n for n in ast.walk(function) if isinstance(n, ast.Call)]

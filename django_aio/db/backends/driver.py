@@ -54,6 +54,18 @@ class Driver(Protocol):
     def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
         """A physical connection for a lease that needs no connecting, or None."""
 
+    def touch(self, wrapper: BaseDatabaseWrapper) -> None:
+        """A project's code has the physical connection: see sessions.py."""
+
+    def connected(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Django has connected. What was done so far is done for every physical connection."""
+
+    def has_rows(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether a server-side cursor is open, whose rows would be lost with the connection."""
+
+    def has_free(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether a lease would begin without waiting for somebody else's end."""
+
     def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Whether a lease that ends may be taken up again by the task's next statement."""
 
@@ -82,6 +94,20 @@ class SimpleDriver:
     def lease(self, wrapper: BaseDatabaseWrapper) -> Any:
         """Every lease begins with connecting."""
         return None
+
+    def touch(self, wrapper: BaseDatabaseWrapper) -> None:
+        """A touched connection is closed with its chain."""
+
+    def connected(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Nothing is noted."""
+
+    def has_rows(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """There is none."""
+        return False
+
+    def has_free(self, wrapper: BaseDatabaseWrapper) -> bool:
+        """There is no limit."""
+        return True
 
     def may_keep(self, wrapper: BaseDatabaseWrapper) -> bool:
         """Never."""

@@ -18,6 +18,7 @@ class LockedConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.inside = threading.Lock()
+        self.touched = False  # whether a project has used it past Django: see sessions.py
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:

@@ -45,6 +45,10 @@ class MemoryPool:
             raise
         return self._worker
 
+    def is_free(self) -> bool:
+        """Whether nobody has it."""
+        return not self._lock.locked()
+
     async def give_back(self) -> None:
         """Let the next chain have it, outside any transaction."""
         worker = self._worker

@@ -93,6 +93,23 @@ class SQLiteDriver(SimpleDriver):
 
     sever = drop
 
+    def connected(self, wrapper: Any) -> None:
+        """What Django and its receivers have set is no chain's."""
+        if isinstance(wrapper.connection, LockedConnection):
+            wrapper.connection.touched = False
+
+    def may_stay_open(self, wrapper: Any) -> bool:
+        """Whether no project has used it past Django."""
+        connection = wrapper.connection
+        if isinstance(connection, LockedConnection) and connection.touched:
+            return False
+        return connection.row_factory is None and connection.text_factory is str
+
+    def has_free(self, wrapper: Any) -> bool:
+        """Whether nobody has the one connection of an in-memory database."""
+        pool = store(wrapper.aio.loop).pools.get(wrapper.alias) if wrapper.aio.shared else None
+        return pool is None or pool.is_free()  # type: ignore[attr-defined]
+
     def interrupt(self, wrapper: Any) -> None:
         """Interrupt the statement that runs now."""
         if wrapper.connection is not None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_aio.bridge import in_bridge, run
-from django_aio.db.leases import forget_lost, open_cursor
+from django_aio.db.leases import forget_lost, note_cursor, open_cursor
 
 MESSAGE = (
     "You cannot call this from an async context - use a thread or sync_to_async. In a coroutine "
@@ -32,23 +32,20 @@ def cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def cursor(self: Any) -> Any:
         if asyncio._get_running_loop() is not None and not in_bridge():
-            return CursorOpener(functools.partial(_open, self, upstream))
-        if self.aio is None:
-            return upstream(self)
-        forget_lost(self)
-        if not self.aio.pooled:
-            return upstream(self)
-        return open_cursor(self, upstream, sys._getframe(1).f_globals["__name__"])
+            caller = sys._getframe(1).f_globals["__name__"]
+            return CursorOpener(functools.partial(_open, self, upstream), caller)
+        return _open(self, upstream, sys._getframe(1).f_globals["__name__"])
 
     return cursor
 
 
-def _open(wrapper: Any, upstream: Callable[..., Any]) -> Any:
-    """Open the cursor of `async with`: user code, which may leave anything in the session."""
-    if wrapper.aio is not None:
-        forget_lost(wrapper)
-    pooled = wrapper.aio is not None and wrapper.aio.pooled
-    return open_cursor(wrapper, upstream, "") if pooled else upstream(wrapper)
+def _open(wrapper: Any, upstream: Callable[..., Any], caller: str) -> Any:
+    """Open a cursor for code of the module `caller`."""
+    if wrapper.aio is None:
+        note_cursor(wrapper, caller)
+        return upstream(wrapper)
+    forget_lost(wrapper)
+    return open_cursor(wrapper, upstream, caller)
 
 
 class CursorOpener:
@@ -58,12 +55,14 @@ class CursorOpener:
     lazy queryset, finds here the error that Django raises for it.
     """
 
-    def __init__(self, open: Callable[[], Any]) -> None:
-        self._open = open
+    def __init__(self, open: Callable[[str], Any], caller: str) -> None:
+        self._open = open  # for code of a module
+        self._caller = caller
         self._cursor: AsyncCursor | None = None
 
     async def __aenter__(self) -> AsyncCursor:
-        self._cursor = AsyncCursor(await run(self._open))
+        # User code, which may leave anything in the session.
+        self._cursor = AsyncCursor(await run(self._open, ""))
         return self._cursor
 
     async def __aexit__(

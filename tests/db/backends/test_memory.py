@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from conftest import sqlite_only
 from django.db import connection, connections, transaction
 
-from django_aio import run
+from django_aio import hold_connection, run
 from django_aio.db import pool
 
 pytestmark = [sqlite_only, pytest.mark.usefixtures("memory")]
@@ -45,6 +45,27 @@ async def test_all_chains_see_the_same_database():
     await asyncio.gather(*(insert(n) for n in range(20)))
     assert await count() == 20
     assert connection.connection is None  # given back
+
+
+async def test_who_has_it_lends_it_to_his_tasks():
+    """There is no other one: while its rows are read, and while it is held."""
+    await prepare()
+    await insert(1)
+
+    async def child():
+        await insert(2)
+        async with transaction.atomic():
+            return await count()
+
+    async with asyncio.timeout(10):
+        async with hold_connection():
+            assert await asyncio.create_task(child()) == 2
+        async with connection.cursor() as cursor:
+            await cursor.execute("SELECT n FROM numbers")
+            assert await cursor.fetchone() == (1,)
+            assert await asyncio.create_task(child()) == 3
+            assert max(await asyncio.gather(child(), child())) == 5
+        assert await count() == 5
 
 
 async def test_a_transaction_keeps_the_others_waiting():

@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import bridge_pool, out_of_the_pool, postgresql_only
+from conftest import all_returned, bridge_pool, out_of_the_pool, postgresql_only
 from django.contrib.postgres.signals import register_type_handlers
 from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.backends.signals import connection_created
@@ -23,12 +23,6 @@ pytestmark = [pytest.mark.usefixtures("pooled"), postgresql_only]
 def in_a_chain_of_its_own(function):
     """`run(function)` in a task of its own."""
     return asyncio.create_task(run(function))
-
-
-async def all_returned():
-    """Wait until psycopg_pool has what goes back to it."""
-    while pool.store().tasks:
-        await asyncio.wait(pool.store().tasks)
 
 
 def served_by(meet=None):

@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from conftest import postgresql_only
 from django.db import DataError, OperationalError, connection, transaction
+from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import run
@@ -28,7 +29,7 @@ async def execute(sql, *params):
 async def test_the_loop_goes_on_during_a_statement():
     """The lock that the statement waits for is given by the loop itself."""
     await execute("SELECT pg_advisory_lock(1)")
-    waiting = asyncio.create_task(execute("SELECT pg_advisory_lock(1)"))
+    waiting = in_new_context(execute("SELECT pg_advisory_lock(1)"))
     while not (await execute("SELECT count(*) FROM pg_locks WHERE NOT granted"))[0][0]:
         pass
     await execute("SELECT pg_advisory_unlock(1)")
@@ -90,7 +91,7 @@ async def test_a_timeout_leaves_a_connection_that_works():
 
 async def test_a_killed_connection_is_an_operational_error():
     pid = (await execute("SELECT pg_backend_pid()"))[0][0]
-    await asyncio.create_task(execute("SELECT pg_terminate_backend(%s, 5000)", pid))
+    await in_new_context(execute("SELECT pg_terminate_backend(%s, 5000)", pid))
     with pytest.raises(OperationalError):
         await execute("SELECT 1")
     await run(connection.close)

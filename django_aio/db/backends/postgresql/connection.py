@@ -34,6 +34,7 @@ from psycopg.waiting import Ready, Wait
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.postgresql.lock import ConnectionLock
+from django_aio.db.backends.postgresql.marks import MarkedConnection
 from django_aio.db.backends.postgresql.watch import Watch, resolve
 from django_aio.db.pool import store
 from django_aio.db.shield import LIMIT, put_off, to_its_end
@@ -53,20 +54,19 @@ CLOSED = "The connection was closed while this statement was waiting for its ans
 logger = logging.getLogger("django_aio.db")
 
 
-class CooperativeConnection(psycopg.Connection[Any]):
+class CooperativeConnection(MarkedConnection):
     """A psycopg connection that waits on the loop inside the bridge, and blocks outside.
 
     Used by one chain at a time; `shut()` and `interrupt()` by any thread.
     """
 
-    _twin: Twin | None = None
-    lent_at = 0.0  # when its pool last lent it, by time.monotonic()
-    _yielded = 0.0  # when the loop last went on during a wait of this connection
-    # Who waits on the socket. Written by the thread of that loop.
-    _waiting: Watch | None = None
-
     def __init__(self, pgconn: Any, *args: Any) -> None:
         super().__init__(pgconn, *args)
+        self._twin: Twin | None = None
+        self.lent_at = 0.0  # when its pool last lent it, by time.monotonic()
+        self._yielded = 0.0  # when the loop last went on during a wait of this connection
+        # Who waits on the socket. Written by the thread of that loop.
+        self._waiting: Watch | None = None
         self._inside = ConnectionLock()
         self.lock = self._inside  # type: ignore[assignment]
         # Server-side cursors: those that are open, and those to be closed on the server by whoever
@@ -148,6 +148,11 @@ class CooperativeConnection(psycopg.Connection[Any]):
                     stream.end(tell=False)
             self.forgotten = [stream for stream in self.forgotten if stream.withhold]
         return bool(self.forgotten)
+
+    def lose_streams(self) -> None:
+        """Whoever holds a server-side cursor has lost it: its chain has no more to do with this."""
+        for stream in tuple(self.open_streams):
+            stream.lose()
 
     def forget(self, stream: Any) -> None:
         """Have a server-side cursor closed later on. Waits for nothing; any thread."""

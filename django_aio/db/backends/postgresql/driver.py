@@ -50,9 +50,11 @@ class PostgreSQLDriver:
     def may_stay_open(self, wrapper: Any) -> bool:
         """Whether the next chain may have it, once this one has ended."""
         connection = wrapper.connection
-        _end_streams(connection)
+        _lose_streams(connection)
         # Its place is in the pool, or a cursor is to be closed first.
-        return getattr(connection, "_pool", None) is None and not connection.must_close()
+        if getattr(connection, "_pool", None) is not None or connection.must_close():
+            return False
+        return not (connection.touched or connection.is_altered)
 
     def drop(self, wrapper: Any) -> None:
         """Return the connection to its pool if it is idle; else close it, which rolls back.
@@ -60,21 +62,21 @@ class PostgreSQLDriver:
         Closing sends one message and does not wait for the server.
         """
         connection, wrapper.connection = wrapper.connection, None
-        _end_streams(connection)
+        _lose_streams(connection)
         lender = getattr(connection, "_pool", None)
         if lender is None or connection.pgconn.transaction_status != IDLE:
             connection.shut()
         if lender is not None:
-            on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
+            _give_back(lender, connection)
 
     def sever(self, wrapper: Any) -> None:
         """Close the connection, whatever it is doing; whoever waits for it gets an error."""
         connection, wrapper.connection = wrapper.connection, None
-        _end_streams(connection)
+        _lose_streams(connection)
         connection.shut()
         lender = getattr(connection, "_pool", None)
         if lender is not None:
-            on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
+            _give_back(lender, connection)
 
     def interrupt(self, wrapper: Any) -> concurrent.futures.Future[None] | None:
         """Cancel on the server what the connection is doing."""
@@ -103,9 +105,29 @@ class PostgreSQLDriver:
             _set_right(wrapper, found)
         return found
 
+    def touch(self, wrapper: Any) -> None:
+        """A project's code has it: it is reset before the pool lends it again."""
+        if isinstance(wrapper.connection, CooperativeConnection):
+            wrapper.connection.touched = True
+
+    def connected(self, wrapper: Any) -> None:
+        """What Django and its receivers have set is no chain's."""
+        if isinstance(wrapper.connection, CooperativeConnection):
+            wrapper.connection.begin()
+
+    def has_rows(self, wrapper: Any) -> bool:
+        """Whether somebody reads a server-side cursor."""
+        return bool(getattr(wrapper.connection, "open_streams", None))
+
+    def has_free(self, wrapper: Any) -> bool:
+        """Whether its pool has a connection at hand, or may open one."""
+        return not is_of_loop(wrapper.pool) or bool(wrapper.pool.has_free())
+
     def may_keep(self, wrapper: Any) -> bool:
         """Whether nothing is wrong with it."""
-        return not wrapper.errors_occurred and self.is_idle(wrapper)
+        if wrapper.errors_occurred or not self.is_idle(wrapper):
+            return False
+        return is_of_loop(wrapper.connection._pool)
 
     def part(self, wrapper: Any) -> None:
         """Return a connection that was kept to its pool. Called on its loop."""
@@ -113,10 +135,23 @@ class PostgreSQLDriver:
         kept._pool.keep_at_hand(kept)
 
 
-def _end_streams(connection: Any) -> None:
-    """Whoever holds a server-side cursor of the connection has lost it: its chain has ended."""
-    for stream in tuple(getattr(connection, "open_streams", ())):
-        stream.lose()
+def is_of_loop(pool: Any) -> bool:
+    """Whether a pool is a loop's. Django's own serves code that stops the loop."""
+    return hasattr(pool, "putconn_soon")
+
+
+def _give_back(lender: Any, connection: Any) -> None:
+    if is_of_loop(lender):
+        on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
+        return
+    if connection.touched or connection.is_altered:
+        connection.shut()
+    lender.putconn(connection)
+
+
+def _lose_streams(connection: Any) -> None:
+    if isinstance(connection, CooperativeConnection):
+        connection.lose_streams()
 
 
 def _set_right(wrapper: Any, face: CooperativeConnection) -> None:

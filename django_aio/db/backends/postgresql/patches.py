@@ -10,6 +10,7 @@ from typing import Any, cast
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
+from django_aio.db import sessions
 from django_aio.db.backends import utils
 from django_aio.db.backends.postgresql.connection import CooperativeConnection
 from django_aio.db.backends.postgresql.stream import Stream
@@ -67,6 +68,8 @@ def chunked_cursor(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
         cursor = upstream(self)
         if self.aio is not None and isinstance(self.connection, CooperativeConnection):
             cursor.cursor = Stream(cursor.cursor, self)
+            if self.aio.pooled and not self.in_atomic_block:
+                sessions.begin(self, joins=False)  # it holds the connection between its rows
         return cursor
 
     return utils.cursor(chunked_cursor)

@@ -8,7 +8,6 @@ those of Django's own pool. (Django documentation, "Connection pool"; psycopg_po
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import logging
@@ -113,10 +112,16 @@ class BridgePool:
     """
 
     def __init__(
-        self, alias: str, pool: LoopPool, loop: asyncio.AbstractEventLoop, looks: bool
+        self,
+        alias: str,
+        pool: LoopPool,
+        loop: asyncio.AbstractEventLoop,
+        looks: bool,
+        configure: Callable[[Twin], Coroutine[Any, Any, None]],
     ) -> None:
         self.alias = alias
         self.pool = pool
+        self.configure = configure  # sets on a connection what Django does
         self.loop = loop
         self.looks = looks  # whether the pool looks at every lease
         self.closed = False  # another one takes its place
@@ -134,6 +139,13 @@ class BridgePool:
     def waiting(self) -> int:
         """How many wait for a connection."""
         return len(self._waiters) + self._asking
+
+    def has_free(self) -> bool:
+        """Whether one who asks now need not wait until somebody gives one back. On the loop."""
+        stats = self.pool.get_stats()
+        growth = self.pool.max_size - stats.get("pool_size", 0)
+        free = len(self._at_hand) + stats.get("pool_available", 0) + growth
+        return free > self.waiting
 
     def _settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return settle_on(self.loop, coroutine)
@@ -267,18 +279,37 @@ class BridgePool:
         """
         self.out.pop(face, None)
         face._pool = None
-        if face.must_close():
-            closing = store().start(self._close_forgotten(face))
+        face.lose_streams()  # before it is cleaned: none may be closed by its name afterwards
+        if face.is_altered or face.is_lost:
+            face.shut()
+        if not face.is_lost and (face.must_close() or face.touched):
+            closing = store().start(self._clean(face))
             closing.add_done_callback(functools.partial(_returned, face.twin))
         else:
             self._put_soon(face.twin)
 
-    async def _close_forgotten(self, face: CooperativeConnection) -> None:
-        """Close what is open on the server; one that does not answer is closed itself."""
-        with contextlib.suppress(psycopg.Error, TimeoutError):
+    async def _clean(self, face: CooperativeConnection) -> None:
+        """Leave nothing of a chain on a connection; one that cannot be cleaned is closed."""
+        try:
             async with asyncio.timeout(LIMIT):
                 await run(face.close_forgotten)
+                if face.touched:
+                    await self._reset(face)
+        except (psycopg.Error, TimeoutError):
+            face.shut()
         await self.pool.putconn(face.twin)
+
+    async def _reset(self, face: CooperativeConnection) -> None:
+        """Make the session what it was when it had been configured (PostgreSQL: DISCARD)."""
+        twin = face.twin
+        if twin.pgconn.transaction_status != IDLE:
+            face.shut()
+            return
+        await twin.set_autocommit(True)
+        face.autocommit = True
+        await twin.execute("DISCARD ALL")
+        twin._prepared.clear()
+        await self.configure(twin)
 
     def keep_at_hand(self, face: CooperativeConnection) -> None:
         """Return a connection on which only the ORM has run statements. Called on the loop."""
@@ -288,6 +319,8 @@ class BridgePool:
             or not face.autocommit
             or face.pgconn.transaction_status != IDLE
             or face.must_close()
+            or face.touched
+            or face.is_altered
             or time.monotonic() - face.lent_at >= MAX_AT_HAND
         ):
             self.putconn_soon(face)
@@ -399,10 +432,11 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
         except BaseException:
             face.shut()  # nobody else knows of it yet
             raise
+        face.begin()
 
     pool = LoopPool(kwargs=parameters, configure=configure_face, **options)
     looks = bool(options.get("check") or options.get("reset"))
-    return BridgePool(wrapper.alias, pool, wrapper.aio.loop, looks)
+    return BridgePool(wrapper.alias, pool, wrapper.aio.loop, looks, configure_face)
 
 
 def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -412,6 +446,7 @@ def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
 
     async def call(twin: Any) -> None:
         await run(callback, _face(twin))
+        _face(twin).begin()  # what it has done is done for every lease
 
     return call
 

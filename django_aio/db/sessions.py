@@ -1,0 +1,115 @@
+"""R10: what a chain may have left in the session of its connection stays with the chain.
+
+A raw cursor may set a role, a search path, a session variable, a temporary table, an advisory lock;
+an engine that is not Django's own keeps a tenant on the connection object. From then on the chain
+has a `Session`: it keeps its physical connection to its end, and the tasks and threads that are
+started under it use that connection too, statement by statement in turn, as they join a transaction
+(R3). A statement of the ORM in a transaction that one of them has open waits for its end.
+
+- The context knows the session, as it knows blocks: a task that starts under it inherits it.
+- It ends with its chain, or by `await release_connection()`. Who had joined and goes on gets an
+  error after the first, and a connection of its own after the second.
+- The physical connection is reset, or closed, before another chain has it: see `touched`.
+
+A session begins in the task or thread that acts for the chain; it may be asked for by any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from django_aio.db.gates import Gate, Session, known_block
+from django_aio.db.state import actor
+
+_NONE: Mapping[str, Session] = MappingProxyType({})
+
+# The sessions that this context was made under, by alias. Replaced, never changed.
+known: ContextVar[Mapping[str, Session]] = ContextVar("django_aio_sessions", default=_NONE)
+
+
+def begin(wrapper: Any, *, joins: bool) -> Session:
+    """Begin a session on the connection of the running chain, if there is none.
+
+    With `joins` it may carry state: tasks that start from here on use it, and the physical
+    connection is not given to another chain as it is.
+    """
+    state = wrapper.aio
+    session: Session | None = state.session
+    if session is None:
+        state.gate = gate = state.gate or Gate()
+        session = state.session = Session(wrapper, gate)
+        gate.found(session)
+    if joins:
+        session.joins = state.touched = True
+    if known.get().get(wrapper.alias) is not session:
+        known.set({**known.get(), wrapper.alias: session})
+    return session
+
+
+@contextlib.contextmanager
+def opening(wrapper: Any) -> Iterator[None]:
+    """One of those who share a connection opens it; the others wait, and find it open.
+
+    Each would otherwise open one and put it in the place of another's.
+    """
+    session = wrapper.aio.session
+    who = actor()
+    shared = session is not None and session.gate.blocks == [session]
+    waits = shared and wrapper.connection is None and session.gate.acquire(who, session)
+    try:
+        yield
+    finally:
+        if waits:
+            session.gate.release(who)
+
+
+def release(wrapper: Any) -> None:
+    """End the session of a connection in which there is nothing to keep. Waits for nothing."""
+    state = wrapper.aio
+    session, state.session = state.session, None
+    if session is None:
+        return
+    session.released = True
+    gate = session.gate
+    gate.pop(session)
+    if not gate.blocks:
+        state.gate = None
+
+
+def begin_request(own: Any) -> None:
+    """A request begins in this context: it is nobody's child but its own task's.
+
+    A server that was started by code which had used a raw cursor passes its context on to every
+    request. `own` is the chain of the running task, or None.
+    """
+    inherited = known.get()
+    if inherited:
+        kept = {a: s for a, s in inherited.items() if s.open and s.wrapper.aio.chain is own}
+        known.set(kept or _NONE)
+
+
+def joinable(alias: str) -> Session | None:
+    """The session that this context must use for that alias, if its chain has not ended."""
+    session = known.get().get(alias)
+    return session if session is not None and session.open and session.joins else None
+
+
+def lender(wrapper: Any) -> Any:
+    """The connection that a chain uses for one statement where its pool has none to give, or None.
+
+    That of the task under which it was started, which holds it while it waits for this one: so
+    neither waits for the pool for ever. A transaction that was begun so goes on there.
+    """
+    session = known.get().get(wrapper.alias)
+    state = wrapper.aio
+    if session is None or not session.open or session.wrapper is wrapper or state is None:
+        return None
+    if known_block(session.gate) is not None:
+        return session.wrapper
+    if wrapper.connection is not None or state.kept is not None or not state.pooled:
+        return None
+    return None if state.driver.has_free(wrapper) else session.wrapper

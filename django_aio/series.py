@@ -62,6 +62,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
     replace(f"{BASE}.close", "django_aio.db.connecting:close", "nothing is left in a session that is closed"),
     replace(f"{BASE}.connect", "django_aio.db.connecting:connect", "what receivers of connection_created set is not the chain's"),
+    replace(f"{BASE}.temporary_connection", "django_aio.db.connecting:temporary_connection", "what a project does on its cursor is the chain's"),
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
     # 3. PostgreSQL: psycopg waits on the loop.
     replace(f"{PG}.Database", "django_aio.db.backends.postgresql.patches:database", "connections wait on the loop", needs=PSYCOPG),

@@ -17,7 +17,8 @@ from django.utils.functional import cached_property
 
 from django_aio.bridge import in_bridge
 from django_aio.db import sessions
-from django_aio.db.leases import RAW_CURSOR
+from django_aio.db.callers import by_project
+from django_aio.db.leases import RAW_CURSOR, keep_state
 from django_aio.db.state import connecting
 
 
@@ -89,6 +90,18 @@ def _derived(wrapper_class: Hashable) -> frozenset[str]:
     classes = cast(type, wrapper_class).__mro__
     members = itertools.chain.from_iterable(vars(each).items() for each in classes)
     return frozenset(name for name, value in members if isinstance(value, cached_property))
+
+
+def temporary_connection(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`BaseDatabaseWrapper.temporary_connection`: a project may leave state on its cursor."""
+
+    @functools.wraps(upstream)
+    def temporary_connection(self: Any) -> Any:
+        if self.aio is not None and by_project():
+            keep_state(self)
+        return upstream(self)
+
+    return temporary_connection
 
 
 def close(upstream: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -177,6 +177,20 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     return cursor
 
 
+def keep_state(wrapper: Any) -> None:
+    """A project may leave state in the session: the connection stays with its chain (R10).
+
+    Does nothing in a plain thread, and while Django connects: that is done for every connection.
+    """
+    state = wrapper.aio
+    if state is None or state.loop is None or connecting.get() is wrapper:
+        return
+    sessions.begin(wrapper, joins=True)
+    if state.pooled:
+        lease_of(wrapper).pinned = True
+    state.driver.touch(wrapper)
+
+
 def _open(wrapper: Any, upstream: Callable[[Any], Any]) -> Any:
     return upstream(wrapper)
 

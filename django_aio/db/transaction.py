@@ -17,6 +17,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, leases
 from django_aio.db.atomic import end_transaction
+from django_aio.db.callers import look_at, looked_at
 from django_aio.db.gates import innermost, is_inside
 from django_aio.db.shield import unshielded
 from django_aio.db.state import actor
@@ -27,17 +28,23 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`CursorWrapper._execute_with_wrappers`: a statement of a transaction, when it is its turn."""
 
     @functools.wraps(upstream)
-    def _execute_with_wrappers(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.db.aio is None:
-            return upstream(self, *args, **kwargs)
+    def _execute_with_wrappers(self: Any, sql: Any, params: Any, many: bool, executor: Any) -> Any:
+        state = self.db.aio
+        if state is None:
+            return upstream(self, sql, params, many, executor)
+        looks = state.loop is not None and (state.session is None or not state.session.joins)
+        if looks:
+            executor = look_at(self, sql, executor)
         gate = take_turn(self.db)
         try:
-            self.db.aio.driver.tidy(self.db)
-            return upstream(self, *args, **kwargs)
+            state.driver.tidy(self.db)
+            return upstream(self, sql, params, many, executor)
         except asyncio.CancelledError:
             _cancelled(self)
             raise
         finally:
+            if looks:
+                looked_at(self)
             if gate is not None:
                 gate.release(actor())
 

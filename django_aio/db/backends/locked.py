@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
+
+from django_aio.db.callers import by_project, tell_chain
 
 
 class LockedConnection(sqlite3.Connection):
@@ -23,9 +27,16 @@ class LockedConnection(sqlite3.Connection):
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Open a cursor, which will be closed with the connection."""
+        if by_project():
+            self.touch()
         cursor = super().cursor(*args, **kwargs)
         self._cursors.add(cursor)
         return cursor
+
+    def touch(self) -> None:
+        """A project's code uses the connection past Django."""
+        self.touched = True
+        tell_chain(self)
 
     def close(self) -> None:
         """Close the cursors and the connection; what is open of a transaction is rolled back.
@@ -37,3 +48,31 @@ class LockedConnection(sqlite3.Connection):
             with contextlib.suppress(sqlite3.Error):
                 cursor.close()
         super().close()
+
+
+def _altering(name: str) -> Callable[..., Any]:
+    """A method that may leave something in the session, or on the connection."""
+    upstream = getattr(sqlite3.Connection, name)
+
+    @functools.wraps(upstream)
+    def method(self: LockedConnection, *args: Any, **kwargs: Any) -> Any:
+        if by_project():
+            self.touch()
+        return upstream(self, *args, **kwargs)
+
+    return method
+
+
+for _name in (
+    "create_aggregate",
+    "create_collation",
+    "create_function",
+    "create_window_function",
+    "execute",
+    "executemany",
+    "executescript",
+    "set_authorizer",
+    "set_progress_handler",
+    "set_trace_callback",
+):
+    setattr(LockedConnection, _name, _altering(_name))

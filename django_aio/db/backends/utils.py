@@ -17,7 +17,8 @@ from typing import Any, NoReturn, Self
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_aio.bridge import in_bridge, run
-from django_aio.db.leases import forget_lost, note_cursor, open_cursor
+from django_aio.db.callers import look_at_raw
+from django_aio.db.leases import RAW, forget_lost, note_cursor, open_cursor
 
 MESSAGE = (
     "You cannot call this from an async context - use a thread or sync_to_async. In a coroutine "
@@ -45,7 +46,10 @@ def _open(wrapper: Any, upstream: Callable[..., Any], caller: str) -> Any:
         note_cursor(wrapper, caller)
         return upstream(wrapper)
     forget_lost(wrapper)
-    return open_cursor(wrapper, upstream, caller)
+    opened = open_cursor(wrapper, upstream, caller)
+    if caller == RAW:
+        look_at_raw(opened, wrapper)
+    return opened
 
 
 class CursorOpener:

@@ -7,9 +7,30 @@ connection is closed.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import psycopg
+
+from django_aio.conf import is_below
+from django_aio.db.callers import by_project, module_at, tell_chain
+
+# Modules that read the adapters of a connection and register nothing.
+READERS = (
+    "django",
+    "psycopg._connection_base",
+    "psycopg._cursor_base",
+    "psycopg._py_transformer",
+    "psycopg.connection",
+    "psycopg.sql",
+)
+# Where a cursor is made.
+CURSORS = "psycopg._cursor_base"
+
+
+@functools.cache
+def _only_reads(module: str) -> bool:
+    return is_below(module, READERS)
 
 
 # Not `Connection[Any]`: a tracer may have put a class in its place that is not generic.
@@ -23,6 +44,7 @@ class MarkedConnection(psycopg.Connection):
         super().__init__(*args)
         self.touched = False  # whether a chain may have left something in the session
         self._shown = False  # whether a project has had a part of it that it could alter
+        self._asked = False  # whether it is making a cursor, and knows for whom
         self._made: tuple[Any, ...] = ()  # what it was like when it was set up
 
     @property
@@ -48,3 +70,38 @@ class MarkedConnection(psycopg.Connection):
         """It is connected and set up: what is done from here on is a chain's."""
         self.touched = self._shown = False
         self._made = self._shape()
+
+    def touch(self) -> None:
+        """A project's code uses the connection past Django: its session may carry state."""
+        self.touched = True
+        tell_chain(self)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Open a cursor, as psycopg does. So does `execute()`."""
+        if by_project():
+            self.touch()
+        self._asked = True
+        try:
+            return super().cursor(*args, **kwargs)
+        finally:
+            self._asked = False
+
+    @property
+    def adapters(self) -> Any:
+        """How values are adapted. Who reads this may register something."""
+        caller = module_at(1) or ""
+        if not _only_reads(caller):
+            self._shown = True
+        elif caller == CURSORS and not self._asked and by_project():
+            self.touch()  # it makes a cursor by psycopg's class itself
+        return super().adapters
+
+    def add_notice_handler(self, callback: Any) -> None:
+        """Have a function called for each notice of the server, until the chain ends."""
+        self._shown = True
+        super().add_notice_handler(callback)
+
+    def add_notify_handler(self, callback: Any) -> None:
+        """Have a function called for each notification, until the chain ends."""
+        self._shown = True
+        super().add_notify_handler(callback)

@@ -104,6 +104,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{BASE}.run_and_clear_commit_hooks", "django_aio.db.transaction:run_and_clear_commit_hooks", "the transaction has ended for the hooks of on_commit()"),
     add("django.db.transaction:Atomic._recreate_cm", "django_aio.db.atomic:recreate", "each call of a decorated function has a block of its own"),
     replace(f"{BASE}.on_commit", "django_aio.db.transaction:on_commit", "coroutine functions on commit"),
+    add(f"{BASE}.needs_rollback", "django_aio.db.transaction:needs_rollback", "each task marks the block that it is in"),
     add("django.db.transaction:aon_commit", "django_aio.db.transaction:aon_commit", "transaction.aon_commit()", early=True),
     add("django.db.transaction:Atomic.__aenter__", "django_aio.db.atomic:aenter", "async with transaction.atomic()"),
     add("django.db.transaction:Atomic.__aexit__", "django_aio.db.atomic:aexit", "async with transaction.atomic()"),

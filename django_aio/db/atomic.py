@@ -278,7 +278,9 @@ def _left(block: Block, *, spoils: bool) -> None:
     if spoils and block.spoiled and wrapper.in_atomic_block and wrapper.needs_rollback:
         # It had no savepoint, or it is gone: the block round it has to end the same way.
         _spoil_outer(block, block.spoiled)
-    gate.pop(block)
+    outer = gate.pop(block)
+    if outer is not None and outer.needs_rollback:
+        outer.needs_rollback, wrapper.needs_rollback = False, True
     if is_inside(block):
         innermost.set(block.parent)
     if not wrapper.in_atomic_block and wrapper.aio is not None and wrapper.aio.gate is gate:

@@ -12,16 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, leases
 from django_aio.db.atomic import end_transaction
 from django_aio.db.callers import look_at, looked_at
-from django_aio.db.gates import innermost, is_inside
+from django_aio.db.gates import Block, Gate, innermost, is_inside, known_block
 from django_aio.db.shield import unshielded
 from django_aio.db.state import actor
-from django_aio.db.turns import spoil, take_turn
+from django_aio.db.turns import block_further_out, spoil, take_turn
 
 
 def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,9 +99,54 @@ def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
     def on_commit(self: Any, func: Callable[..., Any], robust: bool = False) -> None:
         if iscoroutinefunction(func):
             func = _awaited(func)
-        upstream(self, func, robust)
+        if self.aio is not None and self.aio.gate is not None:
+            _await_closing(self.aio.gate)
+        block = block_further_out(self)
+        upstream(self if block is None else _Outer(self, block), func, robust)
 
     return on_commit
+
+
+def _await_closing(gate: Gate) -> None:
+    """Let a block whose generator was left end first. Its hooks never run."""
+    gate.let_end(actor())
+    if gate.closing_block() is not None and known_block(gate) is None:
+        raise SynchronousOnlyOperation(CLOSING)
+
+
+CLOSING = (
+    "The transaction of a generator that was left is being rolled back; on_commit() cannot wait "
+    "for that here. Use 'await transaction.aon_commit(function)'."
+)
+
+
+class _Outer:
+    """What `on_commit()` sees of a transaction from a block that is not the innermost."""
+
+    def __init__(self, wrapper: Any, block: Block) -> None:
+        self.in_atomic_block = True
+        self.savepoint_ids = wrapper.savepoint_ids[: block.depth[0]]
+        self.run_on_commit = wrapper.run_on_commit
+
+
+def _get_needs_rollback(wrapper: Any) -> bool:
+    """Whether the block that this task or thread is in can only be rolled back."""
+    block = block_further_out(wrapper)
+    flag: bool = vars(wrapper)["needs_rollback"] if block is None else block.needs_rollback
+    return flag
+
+
+def _set_needs_rollback(wrapper: Any, value: bool) -> None:
+    block = block_further_out(wrapper)
+    if block is None:
+        vars(wrapper)["needs_rollback"] = value
+    else:
+        block.needs_rollback = value
+
+
+# `BaseDatabaseWrapper.needs_rollback`, which Django sets for the innermost block: by
+# `set_rollback()`, and where the ORM fails before it has sent anything.
+needs_rollback = property(_get_needs_rollback, _set_needs_rollback)
 
 
 def _awaited(func: Callable[[], Any]) -> Callable[[], Any]:
@@ -123,4 +169,8 @@ async def aon_commit(
     awaited. With `robust`, an exception of `func` is logged and the other callbacks still run.
     (Django documentation, "Performing actions after commit".)
     """
-    await run(chains.current_connection(using or DEFAULT_DB_ALIAS).on_commit, func, robust)
+    await run(_on_commit, using or DEFAULT_DB_ALIAS, func, robust)
+
+
+def _on_commit(alias: str, func: Callable[[], Any], robust: bool) -> None:
+    chains.current_connection(alias).on_commit(func, robust)

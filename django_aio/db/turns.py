@@ -14,7 +14,7 @@ from typing import Any
 from django.db.transaction import TransactionManagementError
 
 from django_aio.db import chains, sessions
-from django_aio.db.gates import Block, Gate, ended, innermost
+from django_aio.db.gates import Block, Gate, ended, innermost, known_block
 from django_aio.db.generators import let_close
 from django_aio.db.state import actor, connecting
 
@@ -50,6 +50,21 @@ def own_block(wrapper: Any) -> Block | None:
     if cut is not None:
         raise ended(cut)
     return block or wrapper.aio.session
+
+
+def block_further_out(wrapper: Any) -> Block | None:
+    """The block that this task or thread is in, where it is not the innermost one.
+
+    What is asked of the transaction's state is meant for that block. Django keeps the state of the
+    innermost, which may be another task's. None as well for who ends a block: Django goes from one
+    to the next itself.
+    """
+    state = wrapper.aio
+    gate = None if state is None else state.gate
+    if gate is None or (state.ended_by is not None and state.ended_by == actor()):
+        return None
+    block = known_block(gate)
+    return None if block is None or block in gate.blocks[-1:] else block
 
 
 def take_turn(wrapper: Any) -> Gate | None:

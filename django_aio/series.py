@@ -61,6 +61,8 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{BASE}.close_if_unusable_or_obsolete", "django_aio.db.connecting:close_if_unusable_or_obsolete", "a coroutine may close a response"),
     replace(f"{BASE}.cursor", "django_aio.db.backends.utils:cursor", "async with connection.cursor()"),
     replace(f"{BASE}.close", "django_aio.db.connecting:close", "nothing is left in a session that is closed"),
+    replace(f"{BASE}.execute_wrapper", "django_aio.db.observers:execute_wrapper", "who watches a connection watches those of its tasks"),
+    add(f"{BASE}.force_debug_cursor", "django_aio.db.observers:force_debug_cursor", "who logs a connection's statements logs those of its tasks"),
     replace(f"{BASE}.connect", "django_aio.db.connecting:connect", "what receivers of connection_created set is not the chain's"),
     replace(f"{BASE}.temporary_connection", "django_aio.db.connecting:temporary_connection", "what a project does on its cursor is the chain's"),
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
@@ -161,6 +163,7 @@ _SERIES: tuple[Patch, ...] = (
     add("django.core.signals:startup", "django_aio.core.signals:startup", "the server starts", early=True),
     add("django.core.signals:shutdown", "django_aio.core.signals:shutdown", "the server stops", early=True),
     # 14. Tests.
+    replace("django.test.utils:CaptureQueriesContext.__enter__", "django_aio.test.utils:enter", "assertNumQueries() in coroutines", on_import=True),
     replace("django.test.testcases:_DatabaseFailure.__call__", "django_aio.test.testcases:forbid", "coroutines of tests without databases get Django's own errors", on_import=True),
     # 15. Sessions and authentication.
     replace("django.contrib.sessions.backends.base:SessionBase.__init__", "django_aio.contrib.sessions.backends.base:init", "session engines run where the policy says"),

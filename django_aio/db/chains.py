@@ -27,6 +27,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
@@ -34,7 +35,7 @@ from django.db.utils import ConnectionHandler, InterfaceError
 from django.utils.connection import BaseConnectionHandler
 
 from django_aio.bridge import in_bridge
-from django_aio.db import connecting, generators, leases, pool, sessions
+from django_aio.db import connecting, generators, leases, observers, pool, sessions
 from django_aio.db.backends.threaded import driver_of
 from django_aio.db.gates import Block, Gate, Session, ended, innermost, is_inside, joinable
 from django_aio.db.state import State, actor, guests
@@ -76,6 +77,7 @@ class Chain:
             wrapper = manage(handler.create_connection(alias), self)
             connecting.remember(wrapper)
         wrapper.aio.chain = self
+        observers.take_over(wrapper)
         if wrapper.aio.stateful:
             sessions.begin(wrapper, joins=True)  # it may get a tenant before its first cursor
         return wrapper
@@ -450,6 +452,9 @@ def all_connections(upstream: Callable[..., list[Any]]) -> Callable[..., list[An
 def begin_request() -> None:
     """A request begins in the running task: it shares nothing with who has started the server."""
     sessions.begin_request(_acting())
+    observers.begin_request()
+    for alias in connections if settings.DEBUG else ():
+        current_connection(alias)  # whose log is that of the tasks that the request starts
 
 
 def refusal() -> TransactionManagementError | None:

@@ -30,6 +30,7 @@ from typing import Any, Protocol
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_aio.bridge import run
+from django_aio.db import observers
 from django_aio.db.connecting import restore
 from django_aio.db.leases import forget, part
 
@@ -280,6 +281,7 @@ def give_back(wrapper: Any) -> None:
         return
     driver, found = state.driver, store(state.loop)
     part(wrapper)
+    observers.leave(wrapper)
     busy = state.gate is not None and state.gate.holder is not None  # somebody ends a block
     _end_tokens(state)
     shelf = found.spare

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 import pytest
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import get_urlconf, path, set_urlconf
@@ -157,3 +157,20 @@ async def test_what_is_called_elsewhere():
             await elsewhere("waits")
     assert seen == ["elsewhere"] * 6
     assert mark.get() == "nothing"
+
+
+async def look_at_session(request):
+    before = connection.aio.session
+    await Author.objects.acount()
+    return HttpResponse(f"{before is not None} {len(connection.queries)}")
+
+
+@override_settings(ROOT_URLCONF=urlconf(path("look", look_at_session)))
+@pytest.mark.parametrize("debug", [False, True])
+async def test_a_server_that_was_started_under_a_connection_with_state(debug):
+    """Its requests are nobody's children: they have connections, and logs, of their own."""
+    async with connection.cursor() as cursor:
+        await cursor.execute("SELECT 1")
+    with override_settings(DEBUG=debug):
+        found = await Server(["look", "look"], starts_in="send").serve()
+    assert found == {"look": f"False {1 if debug else 0}"}

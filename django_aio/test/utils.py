@@ -1,0 +1,48 @@
+"""`CaptureQueriesContext` and `assertNumQueries()` in asynchronous tests.
+
+Entering one connects, so that what connecting asks the server is not counted. A coroutine cannot
+wait for that there; what it would have asked does not go through Django's cursors. (Django
+documentation, "TransactionTestCase.assertNumQueries".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django_aio.bridge import in_bridge
+
+
+def enter(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`CaptureQueriesContext.__enter__`: in a coroutine the first query connects."""
+
+    @functools.wraps(upstream)
+    def __enter__(self: Any) -> Any:
+        if asyncio._get_running_loop() is None or in_bridge():
+            return upstream(self)
+        connection = self.connection
+        self.connection = _ToBeOpened(connection)
+        try:
+            return upstream(self)
+        finally:
+            self.connection = connection
+
+    return __enter__
+
+
+class _ToBeOpened:
+    """A connection that need not be open yet."""
+
+    def __init__(self, connection: Any) -> None:
+        object.__setattr__(self, "_connection", connection)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._connection, name, value)
+
+    def ensure_connection(self) -> None:
+        """It will be open when it is needed."""

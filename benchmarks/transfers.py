@@ -146,6 +146,18 @@ class Transfer:
             if not done:
                 await self.abook(1)
 
+    async def thread_in_block(self) -> None:
+        """A thread that joins; if it is left behind the block commits nothing of it."""
+        from django.db import transaction
+
+        done = []
+        async with transaction.atomic():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.pause * 2):
+                    await asyncio.to_thread(lambda: done.append(self.both()))
+        if not done:
+            raise Left
+
     async def generator(self) -> None:
         """A generator that holds the block, read to its end."""
         async for _ in self.sides_of_a_block():
@@ -216,6 +228,6 @@ class Transfer:
 
 WAYS = (
     *("plain", "decorated", "savepoints", "joined", "bridged", "guest", "guest_in_block"),
-    *("timeout_in_block", "generator", "left_generator", "collected_generator"),
+    *("timeout_in_block", "thread_in_block", "generator", "left_generator", "collected_generator"),
     *("left_iterator", "left_sync_generator", "hooked"),
 )

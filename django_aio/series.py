@@ -51,6 +51,8 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.utils.asyncio:get_running_loop", "django_aio.utils.asyncio:get_running_loop", "the async_unsafe guard lets bridged code pass"),
     replace("asgiref.sync:AsyncToSync.__call__", "django_aio.db.guests:async_to_sync_call", "the coroutine is a guest of the thread that waits; in the bridge it is awaited"),
     replace("asgiref.sync:SyncToAsync.__call__", "django_aio.db.guests:sync_to_async_call", "the thread is a guest of the task that waits"),
+    replace("asyncio.threads:to_thread", "django_aio.db.visits:to_thread", "a thread that is left behind in a transaction cannot leave half of its work there"),
+    rebind("asyncio:to_thread", "asyncio.threads:to_thread", "the same function"),
     # 2. Connections: a connection belongs to a call chain.
     add(f"{BASE}.aio", "django_aio.db.state:UNMANAGED", "what a connection carries in a chain"),
     add("django.db.utils:ConnectionHandler.__getitem__", "django_aio.db.chains:getitem", "every chain of calls has its own connections"),

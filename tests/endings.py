@@ -1,7 +1,8 @@
-"""What the tests of endings share: rows, and generators that hold a block."""
+"""What the tests of endings share: rows, generators that hold a block, threads that write."""
 
 import asyncio
 import contextvars
+import threading
 
 from django.db import transaction
 from testapp.models import Author
@@ -40,3 +41,34 @@ async def rows(number=10):
 
 def in_new_context(coroutine):
     return asyncio.create_task(coroutine, context=contextvars.Context())
+
+
+class Work:
+    """Writes twice in a thread, with a stop between; says what became of it."""
+
+    def __init__(self, *, nested=False):
+        self.nested = nested
+        self.written, self.go_on, self.ended = (threading.Event() for _ in range(3))
+        self.error = None
+
+    def __call__(self):
+        try:
+            if self.nested:
+                with transaction.atomic():
+                    self.write()
+            else:
+                self.write()
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.ended.set()
+
+    def write(self):
+        Author.objects.create(name="thread 1")
+        self.written.set()
+        assert self.go_on.wait(20)
+        Author.objects.create(name="thread 2")
+
+    async def until(self, event):
+        assert await asyncio.to_thread(event.wait, 20)

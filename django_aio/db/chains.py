@@ -25,6 +25,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
@@ -173,6 +174,9 @@ _tasks: dict[asyncio.Task[Any], Chain] = {}
 # ended must not find itself in autocommit mode.
 _joined: weakref.WeakKeyDictionary[Any, dict[str, Block]] = weakref.WeakKeyDictionary()
 
+# The call of asyncio.to_thread() that this context runs in, if it began in a block: visits.py.
+visiting: ContextVar[Any] = ContextVar("django_aio_visit", default=None)
+
 # Where asgiref's Local keeps the connections of plain threads. Asked directly, a plain thread pays
 # no more than without us; Local would look for a loop again.
 _of_thread = vars(connections._connections).get("_storage")  # type: ignore[attr-defined]
@@ -255,6 +259,9 @@ def _acting() -> Chain | None:
 def _join(who: Any, alias: str) -> Any:
     """The connection of the transaction that `who` was started in, or None if there is none."""
     block = _block_of(who, alias)
+    visit = visiting.get()
+    if visit is not None:
+        visit.join(alias, block)
     return None if block is None else block.wrapper
 
 

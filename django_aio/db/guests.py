@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
@@ -117,9 +117,13 @@ class Guest:
             for alias, block in chains.joined_by(self).items():  # by its own first statement
                 if not isinstance(block, Session):
                     self._entered[alias] = block
+            actors = {self, *self.tasks}
             for alias, block in self._entered.items():
                 own.refused[alias] = LEFT_BEHIND
-                self._spoil(block)
+                for who in actors:
+                    block.gate.ban(who, LEFT_BEHIND)
+                if self._begun:
+                    spoil(block, actors)
             for alias, wrapper in list(chain.wrappers.items()) if self._begun else []:
                 if wrapper.aio.session is not None and wrapper.aio.session.joins:
                     # Both go on in it, in turn: what the caller does next needs its state.
@@ -135,19 +139,6 @@ class Guest:
             for task in self.tasks:
                 chains._tasks[task] = own
 
-    def _spoil(self, block: Block) -> None:
-        """The block cannot commit, and the guest cannot use it."""
-        gate = block.gate
-        for who in (self, *self.tasks):
-            gate.ban(who, LEFT_BEHIND)
-        if not block.open or not self._begun:
-            return
-        gate.cut(block, LEFT_BEHIND)
-        block.spoiled = SPOILED
-        block.wrapper.needs_rollback = True
-        if gate.holder is self or gate.holder in self.tasks:
-            interrupt(block.wrapper)
-
     def _end_own(self) -> None:
         """The function of a guest that was left behind has returned."""
         chain = self.chain
@@ -155,6 +146,21 @@ class Guest:
             chain.abandon()
         else:
             on_loop(chain.loop, chain.end, otherwise=chain.abandon)
+
+
+def spoil(block: Block, actors: Collection[Any]) -> None:
+    """What was left behind has joined the block, so it cannot commit. Does not wait.
+
+    What the `actors` have running in it is cancelled.
+    """
+    gate = block.gate
+    if not block.open:
+        return
+    gate.cut(block, LEFT_BEHIND)
+    block.spoiled = SPOILED
+    block.wrapper.needs_rollback = True
+    if gate.holder in actors:
+        interrupt(block.wrapper)
 
 
 def sync_to_async_call(

@@ -11,56 +11,12 @@ from asgiref.sync import async_to_sync, sync_to_async
 from conftest import postgresql_only
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
+from endings import Work, in_new_context, names
 from testapp.models import Author
 
 from django_aio.db.guests import Guest
 
 pytestmark = pytest.mark.usefixtures("db")
-
-
-class Work:
-    """Writes twice in a thread, with a stop between; says what became of it."""
-
-    def __init__(self, *, nested=False):
-        self.nested = nested
-        self.written, self.go_on, self.ended = (threading.Event() for _ in range(3))
-        self.error = None
-
-    def __call__(self):
-        try:
-            if self.nested:
-                with transaction.atomic():
-                    self.write()
-            else:
-                self.write()
-        except BaseException as error:
-            self.error = error
-            raise
-        finally:
-            self.ended.set()
-
-    def write(self):
-        Author.objects.create(name="thread 1")
-        self.written.set()
-        assert self.go_on.wait(20)
-        Author.objects.create(name="thread 2")
-
-    async def until(self, event):
-        assert await asyncio.to_thread(event.wait, 20)
-
-
-async def found():
-    """What is committed."""
-    rows = Author.objects.order_by("name").values_list("name", flat=True)
-
-    async def read():
-        return [name async for name in rows]
-
-    return await asyncio.create_task(read(), context=contextvars.Context())
-
-
-def in_new_context(coroutine):
-    return asyncio.create_task(coroutine, context=contextvars.Context())
 
 
 HOWS = {
@@ -93,7 +49,7 @@ async def test_in_a_transaction_of_the_caller(how, nested, times):
         await asyncio.wait_for(task, 10)
     work.go_on.set()
     await work.until(work.ended)
-    assert await found() == []
+    assert await names() == []
     refused = isinstance(work.error, TransactionManagementError)
     assert refused or how == "nested"  # which had time to end before it was left
 
@@ -123,7 +79,7 @@ async def test_outside_a_transaction_of_the_caller(nested):
     work.go_on.set()
     await work.until(work.ended)
     assert work.error is None
-    assert await found() == ["caller", "thread 1", "thread 2"]
+    assert await names() == ["caller", "thread 1", "thread 2"]
 
 
 async def test_a_timeout_that_is_swallowed_in_the_block():
@@ -149,7 +105,7 @@ async def test_a_timeout_that_is_swallowed_in_the_block():
     work.go_on.set()
     await work.until(work.ended)
     assert isinstance(work.error, TransactionManagementError)
-    assert await found() == []
+    assert await names() == []
 
 
 async def test_a_timeout_round_a_savepoint():
@@ -175,7 +131,7 @@ async def test_a_timeout_round_a_savepoint():
     await task
     work.go_on.set()
     await work.until(work.ended)
-    assert await found() == ["after", "caller"]
+    assert await names() == ["after", "caller"]
 
 
 @postgresql_only
@@ -205,7 +161,7 @@ async def test_the_running_statement_is_cancelled_on_the_server():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - began < 5
-    assert await found() == []
+    assert await names() == []
 
 
 async def until_active():
@@ -243,7 +199,7 @@ async def test_a_guest_of_a_joined_task():
     work.go_on.set()
     await work.until(work.ended)
     assert isinstance(work.error, TransactionManagementError)
-    assert await found() == []
+    assert await names() == []
 
 
 async def test_the_connections_of_a_guest_left_behind_are_given_back():
@@ -291,7 +247,7 @@ async def test_a_guest_that_begins_when_its_caller_has_left():
 
         await asyncio.to_thread(late)
     assert len(errors) == 1
-    assert await found() == ["caller"]
+    assert await names() == ["caller"]
 
 
 async def test_a_guest_of_a_task_that_joins_by_it():
@@ -311,7 +267,7 @@ async def test_a_guest_of_a_task_that_joins_by_it():
         await task
     work.go_on.set()
     await work.until(work.ended)
-    assert await found() == []
+    assert await names() == []
 
 
 async def test_a_coroutine_of_a_thread_joins():
@@ -334,4 +290,4 @@ async def test_a_coroutine_of_a_thread_joins():
             await loop.run_in_executor(executor, contextvars.copy_context().run, call)
             transaction.set_rollback(True)
         await loop.run_in_executor(executor, close)
-    assert await found() == []
+    assert await names() == []

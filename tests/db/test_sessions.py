@@ -322,6 +322,7 @@ async def test_who_holds_a_connection_does_not_wait_for_others_that_do(pooled, h
 THREADS = {
     "sync_to_async": lambda: sync_to_async(Author.objects.count)(),
     "a thread each": lambda: sync_to_async(Author.objects.count, thread_sensitive=False)(),
+    "to_thread": lambda: asyncio.to_thread(Author.objects.count),
 }
 
 

@@ -38,6 +38,7 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import chains, generators, leases, pool
 from django_aio.db.gates import (
+    WHY_SPOILED,
     Block,
     Gate,
     closing,
@@ -45,6 +46,7 @@ from django_aio.db.gates import (
     innermost,
     is_inside,
     lose_transaction,
+    note_spoiled,
 )
 from django_aio.db.shield import LIMIT, shielded, until_done
 from django_aio.db.state import actor, on_loop
@@ -183,24 +185,45 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         is_awaited, _next.is_awaited = _next.is_awaited, False
         what = _take_back(self)
+        error = exc_type() if exc_value is None and exc_type is not None else exc_value
         if not isinstance(what, Block):
-            if what is not None:
-                _next.connection = what
-            try:
-                upstream(self, exc_type, exc_value, traceback)
-            finally:
-                _next.connection = None
-            if what is not None and what.aio is not None and not what.in_atomic_block:
-                end_transaction(what)
+            _leave_in_thread(self, what, upstream, error)
         elif exc_type is GeneratorExit and not is_awaited and _in_a_destructor(what):
-            _leave_soon(what, functools.partial(upstream, self), exc_value)
+            _leave_soon(what, functools.partial(upstream, self), error)
         else:
-            _leave(what, functools.partial(upstream, self), exc_value)
+            _leave(what, functools.partial(upstream, self), error)
 
     return __exit__
 
 
 Upstream = Callable[[Exc, BaseException | None, Any], None]
+
+
+def _leave_in_thread(
+    atomic: Any, wrapper: Any, upstream: Callable[..., None], error: BaseException | None
+) -> None:
+    """End a block of a plain thread.
+
+    Raises TransactionManagementError where it was to commit, but a coroutine that the thread waited
+    for had a statement cancelled in it, or left a guest behind.
+    """
+    spoiled = None
+    if wrapper is not None:
+        note_spoiled(wrapper)
+        spoiled = vars(wrapper).pop(WHY_SPOILED, None)
+        _next.connection = wrapper
+    try:
+        upstream(atomic, None if error is None else type(error), error, None)
+    finally:
+        _next.connection = None
+        if wrapper is not None and wrapper.aio is not None and not wrapper.in_atomic_block:
+            end_transaction(wrapper)
+    if spoiled is None:
+        return
+    if wrapper.in_atomic_block and wrapper.needs_rollback:
+        vars(wrapper)[WHY_SPOILED] = spoiled  # it had no savepoint
+    if error is None and not atomic._from_testcase:  # which always rolls back
+        raise TransactionManagementError(spoiled)
 
 
 def _leave(block: Block, upstream: Upstream, error: BaseException | None) -> None:

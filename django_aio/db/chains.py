@@ -36,7 +36,7 @@ from django.db.utils import ConnectionHandler, InterfaceError
 from django.utils.connection import BaseConnectionHandler
 
 from django_aio.bridge import in_bridge
-from django_aio.db import connecting, generators, leases, observers, pool, sessions
+from django_aio.db import connecting, gates, generators, leases, observers, pool, sessions
 from django_aio.db.backends.threaded import driver_of
 from django_aio.db.gates import Block, Gate, Session, ended, innermost, is_inside, joinable
 from django_aio.db.state import State, actor, guests
@@ -139,6 +139,7 @@ class ThreadChain(Chain):
             yield
         finally:
             for wrapper in {*before.values(), *self.wrappers.values()}:
+                gates.note_spoiled(wrapper)
                 if wrapper.aio is not None:
                     sessions.release(wrapper)
                 wrapper.aio = None

@@ -1,6 +1,7 @@
 """R8: a guest that is left behind takes nothing of its caller's with it."""
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -291,3 +292,63 @@ async def test_a_coroutine_of_a_thread_joins():
             transaction.set_rollback(True)
         await loop.run_in_executor(executor, close)
     assert await names() == []
+
+
+def leave_behind(*, nested):
+    """A thread's coroutine that leaves a guest behind. It runs in that thread, so it ends first."""
+    errors = []
+
+    def guest():
+        try:
+            with transaction.atomic() if nested else contextlib.nullcontext():
+                Author.objects.create(name="guest 1")
+                begun.set()
+                assert gone.wait(20)
+                Author.objects.create(name="guest 2")
+        except TransactionManagementError as error:
+            errors.append(error)
+
+    async def leave():
+        call = asyncio.ensure_future(sync_to_async(guest)())
+        assert await asyncio.to_thread(begun.wait, 20)
+        call.cancel()
+        await asyncio.wait([call])
+        gone.set()
+
+    begun, gone = threading.Event(), threading.Event()
+    async_to_sync(leave)()
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_guest_in_the_block_of_a_thread(fails, nested):
+    """It cannot commit, says so, and the thread's connection is as ever afterwards."""
+    expected = LookupError if fails else TransactionManagementError
+    with pytest.raises(expected), transaction.atomic():
+        Author.objects.create(name="thread")
+        leave_behind(nested=nested)
+        if fails:
+            raise LookupError
+    assert not connection.in_atomic_block
+    assert not Author.objects.exists()
+    Author.objects.create(name="after")
+    with transaction.atomic():
+        pass
+
+
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_a_guest_in_a_savepoint_of_a_thread(savepoint):
+    """What was outside of it is kept, if there is one."""
+    with (
+        contextlib.nullcontext() if savepoint else pytest.raises(TransactionManagementError),
+        transaction.atomic(),
+    ):
+        Author.objects.create(name="thread")
+        with (
+            pytest.raises(TransactionManagementError, match="left behind"),
+            transaction.atomic(savepoint=savepoint),
+        ):
+            leave_behind(nested=True)
+    found = list(Author.objects.values_list("name", flat=True))
+    assert found == (["thread"] if savepoint else [])

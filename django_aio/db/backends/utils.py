@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -56,13 +57,16 @@ class CursorOpener:
     """What `connection.cursor()` returns in a coroutine: something to open with `async with`.
 
     It is not a cursor yet. Synchronous code that was called from a coroutine by mistake, such as a
-    lazy queryset, finds here the error that Django raises for it.
+    lazy queryset, finds here the error that Django raises for it; or, where that is allowed by
+    `DJANGO_ALLOW_ASYNC_UNSAFE`, the cursor, which stops the loop. (Django documentation,
+    "Async safety".)
     """
 
     def __init__(self, open: Callable[[str], Any], caller: str) -> None:
         self._open = open  # for code of a module
         self._caller = caller
         self._cursor: AsyncCursor | None = None
+        self._unsafe: Any = None
 
     async def __aenter__(self) -> AsyncCursor:
         # User code, which may leave anything in the session.
@@ -78,17 +82,30 @@ class CursorOpener:
         if self._cursor is not None:
             await self._cursor.close()
 
+    def _opened(self) -> Any:
+        """The cursor, for synchronous code. Raises SynchronousOnlyOperation unless allowed."""
+        if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+            raise SynchronousOnlyOperation(MESSAGE)
+        if self._unsafe is None:
+            self._unsafe = self._open(self._caller)
+        return self._unsafe
+
     def close(self) -> None:
-        """Nothing is open. Django closes a cursor whose statement raised."""
+        """Close what is open. Django closes a cursor whose statement raised."""
+        if self._unsafe is not None:
+            self._unsafe.close()
 
-    def __enter__(self) -> NoReturn:
-        raise SynchronousOnlyOperation(MESSAGE)
+    def __enter__(self) -> Any:
+        return self._opened().__enter__()
 
-    def __exit__(self, *exc: object) -> None:
-        """Never reached: `__enter__()` raises."""
+    def __exit__(self, *exc: Any) -> None:
+        self._unsafe.__exit__(*exc)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise SynchronousOnlyOperation(MESSAGE)
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._opened())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened(), name)
 
 
 class AsyncCursor:

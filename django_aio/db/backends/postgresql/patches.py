@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import os
 import types
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,6 +12,7 @@ from typing import Any, cast
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
+from django_aio.bridge import in_bridge
 from django_aio.db import sessions
 from django_aio.db.backends import utils
 from django_aio.db.backends.postgresql.connection import CooperativeConnection
@@ -43,6 +46,13 @@ def _bridge_pool(wrapper: Any) -> Any:
     return bridge_pool(wrapper)
 
 
+def _stops_the_loop() -> bool:
+    """Whether a coroutine calls synchronous code that blocks: it cannot wait for the loop then."""
+    if in_bridge() or asyncio._get_running_loop() is None:
+        return False
+    return bool(os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"))
+
+
 def backend_pool(upstream: property) -> property:
     """`DatabaseWrapper.pool`: inside the bridge, the loop's own asynchronous pool."""
     get = cast(Callable[[Any], Any], upstream.fget)
@@ -50,7 +60,7 @@ def backend_pool(upstream: property) -> property:
     def pool_of(self: Any) -> Any:
         """The pool that connections are leased from, or None."""
         state = self.aio
-        if state is None or not state.pooled:
+        if state is None or not state.pooled or _stops_the_loop():
             return _cooperative(get(self))
         # Django asks several times for each connection. A wrapper stays with one loop.
         if state.pool is None or state.pool.closed:

@@ -119,6 +119,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{HANDLER}.make_view_atomic", "django_aio.core.handlers.base:make_view_atomic", "coroutine views are awaited, ATOMIC_REQUESTS too"),
     replace(f"{HANDLER}.check_response", "django_aio.core.handlers.base:check_response", "a response may render as a coroutine"),
     rebind("django.core.handlers.base:sync_to_async", NATIVE, "an answer of 400 or more is logged on the loop"),
+    rebind("django.core.handlers.base:async_to_sync", "django_aio.core.handlers.base:OfARequest", "tasks of a coroutine view under WSGI share the thread's connection"),
     replace("django.core.handlers.base:import_string", "django_aio.core.handlers.base:import_middleware", "middleware runs where the policy says"),
     replace(f"{ASGI}.handle", "django_aio.core.handlers.asgi:handle", "the whole request runs in one greenlet"),
     replace(f"{ASGI}.__call__", "django_aio.core.handlers.asgi:call", "the lifespan protocol is accepted"),

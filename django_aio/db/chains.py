@@ -152,13 +152,23 @@ class ThreadChain(Chain):
                     _inherited_setitem(connections, alias, wrapper)
 
     def base_blocks(self) -> None:
-        """In the coroutine that begins: the transactions that the thread has open are its own."""
+        """In the coroutine that begins: the transactions that the thread has open are its own.
+
+        In a request its tasks share the other connections too, instead of opening some. A pool has
+        them at hand, but not the state that a raw cursor has set.
+        """
         for wrapper in self.wrappers.values():
             if wrapper.in_atomic_block:
                 gate = wrapper.aio.gate = Gate()
                 block = Block(wrapper, gate, innermost.get())
                 gate.push(block)
                 innermost.set(block)
+        for alias, options in connections.settings.items() if sessions.of_a_request.get() else ():
+            touched = hasattr(self.wrappers.get(alias), leases.RAW_CURSOR)
+            if touched or not options["OPTIONS"].get("pool"):
+                wrapper = self.connection(connections, alias)
+                if wrapper.aio.gate is None:
+                    sessions.begin(wrapper, joins=True)
 
 
 def manage(wrapper: Any, chain: Chain) -> Any:

@@ -27,6 +27,9 @@ from django_aio.db.state import actor
 
 _NONE: Mapping[str, Session] = MappingProxyType({})
 
+# Whether the thread whose coroutine this is serves a request: its tasks share its connections.
+of_a_request: ContextVar[bool] = ContextVar("django_aio_of_a_request", default=False)
+
 # The sessions that this context was made under, by alias. Replaced, never changed.
 known: ContextVar[Mapping[str, Session]] = ContextVar("django_aio_sessions", default=_NONE)
 

@@ -17,12 +17,13 @@ from contextvars import ContextVar
 from types import FunctionType
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import AsyncToSync, async_to_sync, iscoroutinefunction
 from django.conf import settings
 from django.template.response import SimpleTemplateResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from django_aio.bridge import in_bridge, run, wait
+from django_aio.db import sessions
 from django_aio.policy import in_thread, is_cooperative
 
 Callback = Callable[..., Any]
@@ -197,7 +198,7 @@ def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
     def call(*args: Any, **kwargs: Any) -> Any:
         if in_bridge():
             return wait(func(*args, **kwargs))
-        return async_to_sync(func)(*args, **kwargs)
+        return OfARequest(func)(*args, **kwargs)
 
     # What Django asks of a view, and of a middleware's method for its error messages.
     for name in ("_non_atomic_requests", "__self__"):
@@ -205,6 +206,18 @@ def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
         if value is not None:
             setattr(call, name, value)
     return call
+
+
+class OfARequest(AsyncToSync[..., Any]):
+    """`async_to_sync()` for a thread that serves a request: its tasks share its connections."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the coroutine function, and wait for what it returns."""
+        token = sessions.of_a_request.set(True)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            sessions.of_a_request.reset(token)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ Called by the thread that makes the handler, and per request by the loop's.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -196,9 +197,11 @@ def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
     # is a coroutine function, and this one is not.
     @functools.wraps(func, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        if in_bridge():
-            return wait(func(*args, **kwargs))
-        return OfARequest(func)(*args, **kwargs)
+        if not in_bridge():
+            return OfARequest(func)(*args, **kwargs)
+        answer: Any = func(*args, **kwargs)
+        # What a project has marked may be a class-based view, of which all has been waited for.
+        return wait(answer) if inspect.isawaitable(answer) else answer
 
     # What Django asks of a view, and of a middleware's method for its error messages.
     for name in ("_non_atomic_requests", "__self__"):

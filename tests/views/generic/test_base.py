@@ -6,16 +6,16 @@ import threading
 
 import pytest
 from asgi import Client
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.contrib.auth.mixins import AccessMixin, PermissionRequiredMixin, UserPassesTestMixin
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import transaction
 from django.http import HttpResponse
+from django.test import AsyncClient, AsyncRequestFactory, RequestFactory, override_settings
 from django.test import Client as DjangoClient
-from django.test import RequestFactory, override_settings
 from django.urls import path
-from django.utils.decorators import method_decorator
+from django.utils.decorators import classonlymethod, method_decorator
 from django.views import View, generic
 from django.views.decorators.csrf import csrf_exempt
 from staying import on_the_loop, urlconf
@@ -201,6 +201,34 @@ def test_dispatch_as_a_coroutine_function_under_wsgi():
     with override_settings(ROOT_URLCONF=patterns):
         for name in ("Sync", "Async"):
             assert DjangoClient().get(f"/{name}/").headers["X-Dispatched"]
+
+
+class Marked(Waiting, Sync):
+    """Its view is marked, as packages do that wrote `async def dispatch()` before Django 4.1."""
+
+    @classonlymethod
+    def as_view(cls, **options):
+        return markcoroutinefunction(super().as_view(**options))
+
+
+async def test_a_marked_view_is_awaited():
+    marked = Marked.as_view()
+
+    async def around(request):
+        return await marked(request)
+
+    request = AsyncRequestFactory().get("/")
+    assert (await marked(request)).headers["X-Dispatched"]
+    with override_settings(ROOT_URLCONF=urlconf(path("a/", marked), path("b/", around))):
+        for url in ("/a/", "/b/"):
+            assert (await AsyncClient().get(url)).headers["X-Dispatched"]
+            response = await sync_to_async(DjangoClient().get)(url)
+            assert response.headers["X-Dispatched"]
+
+
+def test_a_marked_view_is_awaited_under_wsgi():
+    with override_settings(ROOT_URLCONF=urlconf(path("a/", Marked.as_view()))):
+        assert DjangoClient().get("/a/").headers["X-Dispatched"]
 
 
 def test_attributes_of_dispatch_reach_the_view():

@@ -288,6 +288,8 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.db.models.sql.query:Count", "django_aio.db.models.sql.query:count", "all counts of rows share one expression"),
     replace(f"{COMPILER}:SQLCompiler.as_sql", "django_aio.db.models.sql.compiler:as_sql", "the SQL of a query is kept, by its shape"),
     replace(f"{COMPILER}:SQLCompiler.get_converters", "django_aio.db.models.sql.compiler:get_converters", "columns that need no conversion are not asked again"),
+    # 23. Packages.
+    replace("channels.consumer:AsyncConsumer.dispatch", "django_aio.compat.channels:dispatch", "an idle websocket holds no connection", needs=("channels",), on_import=True),
 )
 # fmt: on
 

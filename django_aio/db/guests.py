@@ -107,6 +107,15 @@ class Guest:
             if self.left:
                 self._end_own()
 
+    def as_guest(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that acts for the chain while it runs."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.acting():
+                return func(*args, **kwargs)
+
+        return call
+
     def leave(self) -> None:
         """The caller waits no longer. Called in its task; does not wait. Nothing if it is done."""
         with self._lock:
@@ -173,16 +182,17 @@ def sync_to_async_call(
         task = asyncio.current_task()
         if task is None:
             return await upstream(self, *args, **kwargs)
-        chain, func = chains._own(task), self.func
+        chain = chains._own(task)
         chain.part()
         guest = Guest(chain, chains.joined_by(task))
 
-        def as_guest(*args: Any, **kwargs: Any) -> Any:
-            with guest.acting():
-                return func(*args, **kwargs)
-
         crossing = _copied(self)
-        crossing.func = as_guest
+        if type(self).thread_handler is SyncToAsync.thread_handler:
+            crossing.func = guest.as_guest(self.func)
+        else:  # a package that does more in the thread, before and afterwards
+            handler: Any = type(self).thread_handler
+            handler = functools.partial(handler, crossing)
+            crossing.thread_handler = guest.as_guest(handler)  # type: ignore[method-assign]
         before = innermost.get()
         try:
             return await upstream(crossing, *args, **kwargs)

@@ -8,13 +8,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 from conftest import postgresql_only
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    close_old_connections,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.transaction import TransactionManagementError
 from endings import Work, in_new_context, names
 from testapp.models import Author
 
+from django_aio import hold_connection, run
+from django_aio.compat import channels
 from django_aio.db.guests import Guest
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -352,3 +360,62 @@ def test_a_guest_in_a_savepoint_of_a_thread(savepoint):
             leave_behind(nested=True)
     found = list(Author.objects.values_list("name", flat=True))
     assert found == (["thread"] if savepoint else [])
+
+
+class Closing(SyncToAsync):
+    """As packages do that put work round the function, in its thread (Channels does)."""
+
+    def thread_handler(self, *args, **kwargs):
+        close_old_connections()
+        try:
+            return super().thread_handler(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+
+def is_open():
+    return connection.connection is not None
+
+
+async def test_what_a_package_does_round_the_function_is_done_for_the_chain():
+    await Author.objects.acount()
+    assert await run(is_open)
+    assert await Closing(Author.objects.count)() == 0
+    assert not await run(is_open)
+
+
+async def test_it_closes_neither_a_transaction_nor_what_is_held():
+    async with transaction.atomic():
+        await Author.objects.acreate(name="in a block")
+        await Closing(Author.objects.count)()
+        assert await run(is_open)
+    async with hold_connection() as held:
+        before = held.connection
+        await Closing(Author.objects.count)()
+        assert held.connection is before
+    assert await names() == ["in a block"]
+
+
+@postgresql_only
+async def test_nor_the_rows_that_somebody_reads():
+    await Author.objects.abulk_create([Author(name=str(number)) for number in range(5)])
+    found = []
+    async for author in Author.objects.order_by("pk").aiterator(chunk_size=2):
+        found.append(author.name)
+        await Closing(Author.objects.count)()
+    assert found == ["0", "1", "2", "3", "4"]
+
+
+async def test_an_idle_consumer_of_channels_holds_no_connection():
+    class Consumer:
+        async def dispatch(self, message):
+            await Author.objects.acount()
+            if message == "fails":
+                raise ValueError(message)
+
+    dispatch = channels.dispatch(Consumer.dispatch)
+    await dispatch(Consumer(), "works")
+    assert not await run(is_open)
+    with pytest.raises(ValueError, match="fails"):
+        await dispatch(Consumer(), "fails")
+    assert not await run(is_open)

@@ -1,6 +1,7 @@
 """psycopg 3 on the loop: faces, locks, server-side cancellation, COPY, notices."""
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from conftest import postgresql_only
 from django.db import DataError, OperationalError, connection, transaction
-from endings import in_new_context
+from endings import in_new_context, rows
 from testapp.models import Author
 
 from django_aio import run
@@ -96,6 +97,19 @@ async def test_a_killed_connection_is_an_operational_error():
         await execute("SELECT 1")
     await run(connection.close)
     assert await execute("SELECT 1") == [(1,)]
+
+
+async def test_a_killed_connection_has_closed_its_left_cursors(kept):
+    """What the server ends is closed as what we close is: psycopg warns of a cursor left open."""
+    await rows()
+    with pytest.raises(OperationalError):
+        async with transaction.atomic():
+            pid = (await execute("SELECT pg_backend_pid()"))[0][0]
+            async for _ in Author.objects.order_by("pk").aiterator(chunk_size=2):
+                break
+            await in_new_context(execute("SELECT pg_terminate_backend(%s, 5000)", pid))
+    await run(connection.close)
+    gc.collect()
 
 
 async def test_errors_are_djangos():

@@ -352,6 +352,7 @@ class CooperativeConnection(MarkedConnection):
         The server does not notice before a statement has ended, so that is cancelled as well.
         """
         if self.is_lost:
+            self._mark_forgotten()
             return
         waiting = self._waiting
         if waiting is None:
@@ -359,8 +360,10 @@ class CooperativeConnection(MarkedConnection):
                 self._finish()
                 self._inside.release()
             else:
-                self._cancel_without_waiting()
+                request = self.pgconn.get_cancel()
                 _hang_up(self.pgconn.socket)
+                # It may have been sending a statement just now, which does not show yet.
+                threading.Thread(target=_cancel_by, args=(request,)).start()
             return
         loop = waiting.loop
         if loop is not asyncio._get_running_loop() and loop.is_running():
@@ -370,10 +373,10 @@ class CooperativeConnection(MarkedConnection):
 
     def close(self) -> None:
         """Close the connection, as psycopg does. Whoever waits on its socket gets an error."""
-        if self.closed or getattr(self, "_pool", None) is not None:
+        if getattr(self, "_pool", None) is not None and not self.is_lost:
             super().close()
         else:
-            self._closed = True
+            self._closed = self._closed or not self.is_lost
             self.shut()
 
     def _finish(self) -> None:
@@ -408,7 +411,7 @@ class Twin(psycopg.AsyncConnection[Any]):
 
     async def close(self) -> None:
         """Close the connection, as a pool does with one that it has no use for."""
-        if self.face is not None and not self.closed:
+        if self.face is not None:
             self.face._wake()
             self.face._mark_forgotten()
         await super().close()

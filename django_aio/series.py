@@ -70,6 +70,7 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{BASE}.chunked_cursor", "django_aio.db.backends.utils:cursor", "async with connection.chunked_cursor()"),
     # 3. PostgreSQL: psycopg waits on the loop.
     replace(f"{PG}.Database", "django_aio.db.backends.postgresql.patches:database", "connections wait on the loop", needs=PSYCOPG),
+    add("psycopg.connection:Connection._connect_gen", "django_aio.db.backends.postgresql.patches:connect_gen", "a connect() that a tracer has wrapped makes our connections", needs=PSYCOPG, on_import=True),
     replace(f"{PG}.pool", "django_aio.db.backends.postgresql.patches:backend_pool", "OPTIONS['pool'] pools asynchronous connections", needs=PSYCOPG),
     replace(f"{PG}.close_pool", "django_aio.db.backends.postgresql.patches:close_pool", "the pool of the loop is closed", needs=PSYCOPG),
     replace(f"{PG}.chunked_cursor", "django_aio.db.backends.postgresql.patches:chunked_cursor", "server-side cursors take turns, and end without a wait", needs=PSYCOPG),

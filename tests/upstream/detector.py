@@ -102,9 +102,15 @@ def _watch_psycopg(waits: Waits) -> None:
     psycopg.Connection.wait = _judged(  # type: ignore[method-assign]
         waits, "a wait of psycopg", psycopg.Connection.wait
     )
-    psycopg.Connection.connect = classmethod(  # type: ignore[assignment,method-assign]
-        _judged(waits, "psycopg.connect()", vars(psycopg.Connection)["connect"].__func__)
-    )
+    connect = vars(psycopg.BaseConnection)["_connect_gen"].__func__
+
+    # Not `connect()`: our class calls psycopg's, which waits by what is ours.
+    def judging(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if issubclass(cls, psycopg.Connection):
+            waits.judge("psycopg.connect()")
+        return connect(cls, *args, **kwargs)
+
+    psycopg.BaseConnection._connect_gen = classmethod(judging)  # type: ignore[assignment]
 
 
 def _watch_sqlite(waits: Waits) -> None:

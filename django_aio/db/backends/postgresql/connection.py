@@ -32,7 +32,7 @@ import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.waiting import Ready, Wait
 
-from django_aio.bridge import in_bridge, wait
+from django_aio.bridge import in_bridge, run, wait
 from django_aio.db.backends.postgresql.lock import ConnectionLock
 from django_aio.db.backends.postgresql.marks import MarkedConnection
 from django_aio.db.backends.postgresql.watch import Watch, resolve
@@ -76,20 +76,31 @@ class CooperativeConnection(MarkedConnection):
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        """Connect to a server, as `psycopg.connect()` does; inside the bridge, on the loop."""
+        """Connect to a server, as `psycopg.connect()` does; inside the bridge, on the loop.
+
+        Whoever has wrapped `psycopg.Connection.connect`, to trace it, is called, and may pass a
+        cursor factory or return a proxy.
+        """
+        return cls.made(super().connect(conninfo, **kwargs))
+
+    @classmethod
+    def made(cls, face: Self) -> Self:
+        """What `connect()` made: the one that its twin knows, with all that was set on it."""
+        twin = face._twin
+        if twin is not None:
+            twin.face, twin._adapters = face, face._adapters
+            twin._autocommit = face._autocommit
+        return face
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> Any:
+        """What psycopg connects by. Inside the bridge it waits by itself, not by yielding."""
         if not in_bridge():
-            return super().connect(conninfo, **kwargs)
+            return (yield from super()._connect_gen(conninfo))
         found = store()
         if not found.watched:
             wait(found.watch())
-        cursor_factory = kwargs.pop("cursor_factory", None)
-        row_factory = kwargs.pop("row_factory", None)
-        face = cls.over(wait(Twin.connect(conninfo, **kwargs)))
-        if cursor_factory:
-            face.cursor_factory = cursor_factory
-        if row_factory:
-            face.row_factory = row_factory
-        return face
+        return cls.over(wait(Twin.reach(conninfo)))
 
     @classmethod
     def over(cls, twin: Twin) -> Self:
@@ -404,10 +415,20 @@ class CooperativeConnection(MarkedConnection):
             watch.waiter.set_exception(psycopg.OperationalError(CLOSED))
 
 
-class Twin(psycopg.AsyncConnection[Any]):
+class Twin(psycopg.AsyncConnection):
     """The asynchronous face of a `CooperativeConnection`, which waits by the same `drive()`."""
 
     face: CooperativeConnection | None = None
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Connect to a server by the other face, as a pool does."""
+        return cast(Self, (await run(CooperativeConnection.connect, conninfo, **kwargs)).twin)
+
+    @classmethod
+    async def reach(cls, conninfo: str) -> Self:
+        """Connect to a server, and nothing else."""
+        return await super().connect(conninfo)
 
     async def close(self) -> None:
         """Close the connection, as a pool does with one that it has no use for."""

@@ -7,10 +7,12 @@ import functools
 import os
 import types
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.connection import Connection
 
 from django_aio.bridge import in_bridge
 from django_aio.db import sessions
@@ -24,8 +26,32 @@ def database(upstream: types.ModuleType) -> types.ModuleType:
     """`DatabaseWrapper.Database`: the psycopg module, with `connect()` making our connections."""
     module = types.ModuleType(upstream.__name__, upstream.__doc__)
     module.__dict__.update(upstream.__dict__)
-    module.__dict__["connect"] = CooperativeConnection.connect
+    module.__dict__["connect"] = connect
     return module
+
+
+# Whether the connection that psycopg makes now is Django's.
+_ours: ContextVar[bool] = ContextVar("django_aio_connecting", default=False)
+
+
+def connect(*args: Any, **kwargs: Any) -> Any:
+    """`psycopg.connect()`, as whoever traces it has left it, making our connections."""
+    found: Any = psycopg.connect
+    if type(found) is types.MethodType and found.__self__ in CooperativeConnection.__mro__:
+        return CooperativeConnection.connect(*args, **kwargs)
+    token = _ours.set(True)
+    try:
+        return CooperativeConnection.made(found(*args, **kwargs))
+    finally:
+        _ours.reset(token)
+
+
+@classmethod  # type: ignore[misc]
+def connect_gen(cls: Any, conninfo: str = "") -> Any:
+    """`Connection._connect_gen()`: a wrapped `connect()` calls psycopg's with psycopg's class."""
+    if _ours.get() and cls in CooperativeConnection.__mro__[1:]:
+        return CooperativeConnection._connect_gen(conninfo)
+    return super(Connection, cls)._connect_gen(conninfo)
 
 
 def _cooperative(sync_pool: Any) -> Any:

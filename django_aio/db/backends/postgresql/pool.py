@@ -43,7 +43,7 @@ class _NotCancelled(logging.Filter):
 logging.getLogger("psycopg.pool").addFilter(_NotCancelled())
 
 
-class LoopPool(AsyncConnectionPool[Twin]):
+class LoopPool(AsyncConnectionPool):
     """A pool that ends with its loop, even if the loop cancels the pool's tasks first.
 
     `asyncio.run()` cancels every task and waits for them. A worker of psycopg_pool that is just
@@ -411,7 +411,6 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
     if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0:
         raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
     parameters = wrapper.get_connection_params()
-    cursor_factory = parameters.pop("cursor_factory")
     parameters["autocommit"] = True
     if "check" not in options and wrapper.settings_dict["CONN_HEALTH_CHECKS"]:
         options["check"] = AsyncConnectionPool.check_connection
@@ -425,7 +424,6 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
     async def configure_face(twin: Twin) -> None:
         pool.twins.add(twin)
         face = _face(twin)
-        face.cursor_factory = cursor_factory
         face._pool = None  # psycopg's mark of a connection that a pool looks after
         try:
             await run(configure, face)

@@ -7,6 +7,7 @@ lacks is here.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from itertools import islice
@@ -14,7 +15,8 @@ from typing import Any
 
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
 
-from django_aio.bridge import run
+from django_aio.bridge import in_bridge, run, wait
+from django_aio.db.state import actor
 
 
 async def _stream(start: Callable[[], Iterable[Any]], size: int) -> AsyncGenerator[Any]:
@@ -58,6 +60,51 @@ def aiterator(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]
         return _stream(functools.partial(self.iterator, chunk_size), chunk_size)
 
     return aiterator
+
+
+# An attribute of a queryset: who fetches its rows, and what is done when he has.
+FETCHING = "_aio_fetching"
+
+
+def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`QuerySet._fetch_all`: of several tasks that evaluate one queryset, one fetches.
+
+    The others wait for its rows and for what is prefetched with them. Where that fails, or is
+    cancelled, the next one fetches.
+    """
+
+    @functools.wraps(upstream)
+    def _fetch_all(self: Any) -> None:
+        if not in_bridge() or (self._result_cache is not None and _is_whole(self)):
+            upstream(self)
+            return
+        me, loop = actor(), asyncio.get_running_loop()
+        while (fetching := vars(self).get(FETCHING)) is not None:
+            who, his_loop, waiting = fetching
+            if who is me or his_loop is not loop:
+                upstream(self)
+                return
+            waiting.append(loop.create_future())
+            wait(waiting[-1])
+        waiters: list[asyncio.Future[None]] = []
+        vars(self)[FETCHING] = me, loop, waiters
+        try:
+            upstream(self)
+        finally:
+            del vars(self)[FETCHING]
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    return _fetch_all
+
+
+def _is_whole(queryset: Any) -> bool:
+    """Whether nothing is left to be prefetched, asked as Django asks.
+
+    A package's subclass may have set no more than Django looks at.
+    """
+    return not queryset._prefetch_related_lookups or queryset._prefetch_done
 
 
 Twin = Callable[..., Coroutine[Any, Any, Any]]

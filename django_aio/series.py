@@ -168,6 +168,7 @@ _SERIES: tuple[Patch, ...] = (
     add("django.core.signals:startup", "django_aio.core.signals:startup", "the server starts", early=True),
     add("django.core.signals:shutdown", "django_aio.core.signals:shutdown", "the server stops", early=True),
     # 14. Tests.
+    replace("django.test.client:AsyncClientHandler.__call__", "django_aio.test.client:call", "each request of AsyncClient has a thread of its own for synchronous code", on_import=True),
     replace("django.test.utils:CaptureQueriesContext.__enter__", "django_aio.test.utils:enter", "assertNumQueries() in coroutines", on_import=True),
     replace("django.test.testcases:_DatabaseFailure.__call__", "django_aio.test.testcases:forbid", "coroutines of tests without databases get Django's own errors", on_import=True),
     # 15. Sessions and authentication.

@@ -1,0 +1,34 @@
+"""`AsyncClient`: each request has a thread of its own for synchronous code, as with a server.
+
+Without that all share one. A view that waits there for a lock or for a connection then keeps it
+from the request that has the lock and needs the thread to go on. And requests that a test makes in
+tasks share no session with it, nor with each other, unless it is in a transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
+
+from django_aio.core.handlers.ending import until_thread_is_idle
+from django_aio.db import chains
+
+
+def call(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """`AsyncClientHandler.__call__`: as `ASGIHandler.__call__`."""
+
+    @functools.wraps(upstream)
+    async def __call__(self: Any, scope: dict[str, Any]) -> Any:
+        chains.begin_request()
+        async with ThreadSensitiveContext():
+            try:
+                return await upstream(self, scope)
+            except asyncio.CancelledError:
+                await until_thread_is_idle()
+                raise
+
+    return __call__

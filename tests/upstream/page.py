@@ -72,7 +72,7 @@ def _key(figure: dict[str, Any]) -> tuple[str, str, int]:
 
 def text(figures: list[dict[str, Any]]) -> str:
     """The page, in reStructuredText."""
-    parts = [HEAD, "\nFigures\n-------\n\n", _table(_rows(figures)), "\n"]
+    parts = [HEAD, "\nFigures\n-------\n\n", table(_rows(figures)), "\n"]
     missing = {
         f"{NAMES[f['database']]}, Python {f['python']}: {f['gis']}" for f in figures if f["gis"]
     }
@@ -87,7 +87,7 @@ def text(figures: list[dict[str, Any]]) -> str:
         "work too; they compare only between runs made side by side, as native and stock on 6.1\n"
         "and PostgreSQL were, with one process each.\n\n"
     )
-    parts += ["Excluded tests\n--------------\n\n", _table(_excluded(figures))]
+    parts += ["Excluded tests\n--------------\n\n", table(_excluded(figures))]
     return "".join(parts)
 
 
@@ -125,7 +125,8 @@ def _excluded(figures: list[dict[str, Any]]) -> Iterable[list[str]]:
         yield [f"``{test}``", ", ".join(modes), reason]
 
 
-def _table(rows: Iterable[list[str]]) -> str:
+def table(rows: Iterable[list[str]]) -> str:
+    """A table in reStructuredText, whose first row is its head."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in rows:
         lines += [f"   {'*' if not number else ' '} - {cell}" for number, cell in enumerate(row)]

@@ -23,8 +23,9 @@ import os
 import random
 import sys
 import time
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -59,7 +60,7 @@ def main() -> int:
     wrong = [key for key in seen if key.startswith("WRONG")]
     counts = ", ".join(f"{seen[key]} {key}" for key in sorted(seen) if key not in wrong)
     print(f"{options.loop}, pool {options.pool}, seed {options.seed}: {counts}; {len(wrong)} wrong")
-    for each in wrong[:10]:
+    for each in wrong[:10] + Failures.tracebacks[:10]:
         print(f"  {each}")
     return 1 if wrong else 0
 
@@ -138,15 +139,26 @@ def configure(name: str, *, pool: bool) -> None:
             "__main__.identify",
         ],
         ROOT_URLCONF="__main__",
+        LOGGING_CONFIG=None,
         SECRET_KEY="not secret",
         USE_TZ=True,
     )
-    logging.disable(logging.CRITICAL)
+    logging.getLogger("django.request").addHandler(Failures())
     django.setup()
     call_command("migrate", verbosity=0)
     from django.db import connections
 
     connections.close_all()
+
+
+class Failures(logging.Handler):
+    """Keeps the tracebacks of the errors that no page raises on purpose."""
+
+    tracebacks: ClassVar[list[str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[0] is not ZeroDivisionError:
+            self.tracebacks.append("".join(traceback.format_exception(record.exc_info[1])))
 
 
 def identify(get_response: Any) -> Any:

@@ -282,7 +282,7 @@ def give_back(wrapper: Any) -> None:
     driver, found = state.driver, store(state.loop)
     part(wrapper)
     observers.leave(wrapper)
-    busy = state.gate is not None and state.gate.holder is not None  # somebody ends a block
+    busy = state.busy or (state.gate is not None and state.gate.holder is not None)
     _end_tokens(state)
     shelf = found.spare
     if wrapper.connection is not None:

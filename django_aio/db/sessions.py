@@ -78,6 +78,7 @@ def release(wrapper: Any) -> None:
         return
     session.released = True
     gate = session.gate
+    state.busy = state.busy or gate.holder not in (None, actor())
     gate.pop(session)
     if not gate.blocks:
         state.gate = None

@@ -42,6 +42,7 @@ class State:
     """
 
     __slots__ = (
+        "busy",
         "chain",
         "driver",
         "ended_by",
@@ -72,6 +73,9 @@ class State:
         # may have left anything on it: see sessions.py.
         self.session: Session | None = None
         self.touched = False
+        # Whether a session ended while somebody else had a statement running in it. What becomes of
+        # that is noted on the connection object, which no other chain may have then.
+        self.busy = False
         # A cancel request that is under way to the server, for a statement of a guest.
         self.interrupting: concurrent.futures.Future[None] | None = None
         self.ended_by: Any = None  # who leaves a block on it, which need not be of the chain

@@ -37,11 +37,12 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
         if looks:
             executor = look_at(self, sql, executor)
         gate = take_turn(self.db)
+        whole = state.gate
         try:
             state.driver.tidy(self.db)
             return upstream(self, sql, params, many, executor)
         except asyncio.CancelledError:
-            _cancelled(self)
+            _cancelled(self, whole)
             raise
         finally:
             if looks:
@@ -52,13 +53,13 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return _execute_with_wrappers
 
 
-def _cancelled(cursor: Any) -> None:
+def _cancelled(cursor: Any, gate: Gate | None) -> None:
     """A statement was cancelled: close its cursor.
 
     Django does so for every Exception, which a CancelledError is not: the lease of the cursor, or
     the server's cursor, would stay.
     """
-    spoil(cursor.db)
+    spoil(cursor.db, gate)
     if "close" in vars(cursor) or getattr(cursor.cursor, "name", None):
         with contextlib.suppress(Exception):
             cursor.close()

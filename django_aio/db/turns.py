@@ -102,9 +102,14 @@ def interrupt(wrapper: Any) -> None:
     wrapper.aio.interrupting = wrapper.aio.driver.interrupt(wrapper)
 
 
-def spoil(wrapper: Any) -> None:
-    """A statement was cancelled. If that has ended the transaction, its block cannot commit."""
-    if not wrapper.in_atomic_block or wrapper.aio.driver.is_intact(wrapper):
+def spoil(wrapper: Any, gate: Gate | None) -> None:
+    """A statement was cancelled. If that has ended the transaction, its block cannot commit.
+
+    `gate` is what the connection had when the statement began: what has another since is another's.
+    """
+    if not wrapper.in_atomic_block or wrapper.aio.gate is not gate:
+        return
+    if wrapper.aio.driver.is_intact(wrapper):
         return
     wrapper.needs_rollback = True
     block = own_block(wrapper)
@@ -116,10 +121,11 @@ def spoil(wrapper: Any) -> None:
 def turn(wrapper: Any) -> Iterator[None]:
     """Take the turn for the length of a `with` block."""
     gate = take_turn(wrapper)
+    whole = None if wrapper.aio is None else wrapper.aio.gate
     try:
         yield
     except asyncio.CancelledError:
-        spoil(wrapper)
+        spoil(wrapper, whole)
         raise
     finally:
         if gate is not None:

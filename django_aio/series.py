@@ -293,6 +293,9 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{COMPILER}:SQLCompiler.get_converters", "django_aio.db.models.sql.compiler:get_converters", "columns that need no conversion are not asked again"),
     # 23. Packages.
     replace("channels.consumer:AsyncConsumer.dispatch", "django_aio.compat.channels:dispatch", "an idle websocket holds no connection", needs=("channels",), on_import=True),
+    *(replace(f"debug_toolbar.panels.sql.{name}:wrap_cursor", "django_aio.compat.debug_toolbar:wrap_cursor", "the SQL panel shows what tasks ask", app="debug_toolbar", on_import=True) for name in ("panel", "tracking")),
+    replace("silk.collector:local", "django_aio.compat.silk:local", "what silk collects of a request is the request's", app="silk", on_import=True),
+    replace("silk.collector:DataCollector.clear", "django_aio.compat.silk:clear", "and begins with it", app="silk", on_import=True),
 )
 # fmt: on
 
@@ -344,10 +347,12 @@ def apply_all() -> None:
     """Apply every patch whose requirements are installed, for `python -m django_aio series`."""
     apply_series()
     for patch in SERIES:
-        if patch.on_import and (not patch.app or apps.is_installed(patch.app)):
+        if not patch.on_import:
+            continue
+        if not patch.app or apps.is_installed(patch.app):
             with contextlib.suppress(ImportError):
                 importlib.import_module(patch.module)
-            patch.apply()  # says what it needs, where that is not installed
+        patch.apply()  # says what it needs, where that is not installed
     for module in dict.fromkeys(patch.module for patch in SERIES if is_backend(patch)):
         apply_backend(module)
 

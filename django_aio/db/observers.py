@@ -24,12 +24,14 @@ from django.conf import settings
 class Watched:
     """That a connection is watched. Made anew for each chain that has the connection object."""
 
-    __slots__ = ("by_debug", "ended", "wrapper")
+    __slots__ = ("by_debug", "ended", "follow", "wrapper")
 
     def __init__(self, wrapper: Any) -> None:
         self.wrapper = wrapper
         self.ended = False
         self.by_debug = False  # whether all its statements are logged, because DEBUG is on
+        # What a package does to the connection of a task, to see it by other means than Django's.
+        self.follow: Callable[[Any], None] | None = None
 
     def is_asked_for(self) -> bool:
         """Whether somebody watches now, in whose block this is."""
@@ -66,12 +68,18 @@ class Inherited(list[Any]):
         return len(self._all())
 
 
-def begin(wrapper: Any, *, by_debug: bool = False) -> None:
-    """Somebody watches the connection: tasks that start from here on take him over."""
+def begin(
+    wrapper: Any, *, by_debug: bool = False, follow: Callable[[Any], None] | None = None
+) -> None:
+    """Somebody watches the connection: tasks that start from here on take him over.
+
+    `follow(connection)` is called with the connection of each.
+    """
     watched = vars(wrapper).get(WATCHED)
     if watched is None:
         watched = vars(wrapper)[WATCHED] = Watched(wrapper)
     watched.by_debug = watched.by_debug or by_debug
+    watched.follow = follow or watched.follow
     if _watched.get().get(wrapper.alias) is not watched:
         _watched.set({**_watched.get(), wrapper.alias: watched})
 
@@ -79,15 +87,13 @@ def begin(wrapper: Any, *, by_debug: bool = False) -> None:
 def take_over(wrapper: Any) -> None:
     """A chain has got a connection: whoever watches the one that it was started under sees it."""
     watched = _watched.get().get(wrapper.alias)
-    if (
-        watched is not None
-        and not watched.ended
-        and watched.wrapper is not wrapper
-        and (watched.is_asked_for() or (watched.by_debug and settings.DEBUG))
-    ):
-        vars(wrapper)[PARENT] = watched
-        wrapper.execute_wrappers = Inherited(watched.wrapper.execute_wrappers)
-        wrapper.queries_log = watched.wrapper.queries_log
+    if watched is not None and not watched.ended and watched.wrapper is not wrapper:
+        if watched.is_asked_for() or (watched.by_debug and settings.DEBUG):
+            vars(wrapper)[PARENT] = watched
+            wrapper.execute_wrappers = Inherited(watched.wrapper.execute_wrappers)
+            wrapper.queries_log = watched.wrapper.queries_log
+        if watched.follow is not None:
+            watched.follow(wrapper)
     if settings.DEBUG:
         begin(wrapper, by_debug=True)
 

@@ -11,7 +11,7 @@ from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db import chains
+from django_aio.db import chains, observers
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -47,6 +47,17 @@ async def test_an_execute_wrapper_sees_tasks():
         await in_new_context(count())  # somebody else's
     await asyncio.gather(count(), count())
     assert len(seen.statements) == 7
+
+
+async def test_a_package_follows_to_the_connections_of_tasks():
+    followed = []
+    await count()
+    observers.begin(connections["default"], follow=followed.append)
+    await asyncio.gather(count(2), nested(), sync_to_async(Author.objects.count)())
+    await in_new_context(count())  # somebody else's
+    own = connections["default"]
+    assert len(followed) == 4
+    assert own not in followed
 
 
 async def test_a_tasks_own_wrapper_is_its_own():

@@ -129,7 +129,6 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.dispatch.dispatcher:sync_to_async", NATIVE, "Signal.asend() calls receivers on the loop"),
     rebind("django.contrib.sessions.backends.base:sync_to_async", POLICY, "session engines run where the policy says"),
     rebind("django.contrib.sessions.backends.db:sync_to_async", NATIVE, "the database session engine saves on the loop"),
-    rebind("django.contrib.messages.middleware:default_storage", "django_aio.contrib.messages.middleware:default_storage", "no storage of messages is made for a page without", on_import=True),
     # 9. Caches.
     replace("django.core.cache:CacheHandler.create_connection", "django_aio.core.cache.backends.base:create_connection", "a cache knows its alias"),
     replace("django.core.cache.backends.base:BaseCache.get_or_set", "django_aio.core.cache.backends.base:get_or_set", "one computation for many who wait"),

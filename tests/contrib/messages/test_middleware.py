@@ -5,16 +5,11 @@ import random
 import pytest
 from asgi import Client
 from django.contrib import messages
-from django.contrib.messages.middleware import MessageMiddleware
-from django.contrib.messages.storage.base import BaseStorage
-from django.contrib.messages.storage.cookie import CookieStorage
-from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import override_settings
 from django.urls import path
-from django.utils.module_loading import import_string
 from staying import on_the_loop, urlconf
 
 from django_aio import cooperative, run
@@ -106,89 +101,3 @@ async def test_what_a_cookie_does_not_hold(persistent):
             assert "sessionid" in client.cookies
             shown = (await client.get("/show/")).text
     assert shown == "".join(f"{text};" for text in LONG)
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """The storages that were made, by class."""
-    found = []
-    init = BaseStorage.__init__
-
-    def __init__(self, *args, **kwargs):
-        found.append(type(self).__name__)
-        init(self, *args, **kwargs)
-
-    monkeypatch.setattr(BaseStorage, "__init__", __init__)
-    return found
-
-
-class Recording(CookieStorage):
-    """A storage of a project's."""
-
-    updates = 0
-
-    def update(self, response):
-        type(self).updates += 1
-        return super().update(response)
-
-
-def passed(storage, use=lambda messages: None):
-    """Pass a request through the middleware. Returns its storage and the response."""
-    request, response = HttpRequest(), HttpResponse()
-    request.session = {}
-    with override_settings(MESSAGE_STORAGE=storage):
-        middleware = MessageMiddleware(lambda request: response)
-        middleware.process_request(request)
-        use(request)
-        middleware.process_response(request, response)
-    return request._messages, response
-
-
-@pytest.mark.parametrize("name", STORAGES)
-def test_a_page_without_messages_makes_no_storage(name, made):
-    storage = f"django.contrib.messages.storage.{name}"
-    found, response = passed(storage)
-    assert isinstance(found, import_string(storage))
-    assert not response.cookies
-    assert made == []
-    assert list(found) == []
-    assert made
-
-
-@pytest.mark.parametrize("name", STORAGES)
-def test_who_looks_has_the_storage(name):
-    kind = import_string(f"django.contrib.messages.storage.{name}")
-
-    def use(request):
-        messages.set_level(request, messages.ERROR)
-        messages.info(request, "too low")
-        messages.error(request, "high enough")
-        found = messages.get_messages(request)
-        assert len(found) == 1
-        assert bool(found)
-        assert "high enough" not in found
-        assert found.level == messages.ERROR
-        del found.level
-        assert found.level == messages.INFO
-        assert kind.__name__ in repr(found)
-        [message] = found
-        assert message in found
-        assert str(message) == "high enough"
-
-    found, _ = passed(f"django.contrib.messages.storage.{name}", use)
-    assert found.used
-
-
-def test_the_storage_of_a_project_is_made_and_updated():
-    found, _ = passed(f"{__name__}.Recording")
-    assert type(found) is Recording
-    assert Recording.updates == 1
-
-
-@pytest.mark.parametrize("name", STORAGES[1:])
-def test_a_storage_that_needs_a_session_says_so_at_once(name):
-    with (
-        override_settings(MESSAGE_STORAGE=f"django.contrib.messages.storage.{name}"),
-        pytest.raises(ImproperlyConfigured, match="session"),
-    ):
-        MessageMiddleware(HttpResponse).process_request(HttpRequest())

@@ -1,1 +1,0 @@
-"""What the series changes in `django.contrib.messages`."""

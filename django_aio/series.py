@@ -287,7 +287,6 @@ _SERIES: tuple[Patch, ...] = (
     add("django.utils.translation.trans_real:DjangoTranslation.gettext", "django_aio.utils.translation.trans_real:gettext", "a translation is looked up once", on_import=True),
     replace("django.utils.translation.trans_real:DjangoTranslation.merge", "django_aio.utils.translation.trans_real:merge", "and again when a catalog was added", on_import=True),
     # 22. What every query does.
-    replace("django.db.models.sql.query:Count", "django_aio.db.models.sql.query:count", "all counts of rows share one expression"),
     replace(f"{COMPILER}:SQLCompiler.as_sql", "django_aio.db.models.sql.compiler:as_sql", "the SQL of a query is kept, by its shape"),
     replace(f"{COMPILER}:SQLCompiler.get_converters", "django_aio.db.models.sql.compiler:get_converters", "columns that need no conversion are not asked again"),
     # 23. Packages.

@@ -273,7 +273,6 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.template.engine:Engine.get_template", "django_aio.template.engine:get_template", "a template that was loaded is answered at once"),
     replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
-    *(add(f"{FORMS}.utils:ErrorList.{name}", "django_aio.forms.utils:render_errors", "a list of errors with nothing in it is rendered once") for name in ("render", "__str__", "__html__")),
     replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),
     # A module goes last, after those that imported from it: one function then stands in all of them.
     *(replace(f"django.{name}:reverse", "django_aio.urls.base:reverse", "nor are the namespaces of its name looked through again", early=True) for name in ("shortcuts", "urls", "urls.base")),

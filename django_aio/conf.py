@@ -52,10 +52,3 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_forget)
-
-
-# `LazySettings.__getattribute__`. Django's looks at every value whether it is a method that stands
-# in for one of a wrapped object; the settings, of which a page reads dozens to hundreds, have none.
-# Without that a setting is found as any attribute is, twenty times as fast, and `__getattr__()`
-# is asked for the first look at it, as ever.
-getattribute = object.__getattribute__

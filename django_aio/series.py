@@ -280,7 +280,6 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.core.files.storage.filesystem:FileSystemStorage.url", "django_aio.core.files.storage.filesystem:url", "the URL of a static file is made once"),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
     replace("django.utils.translation.trans_real:get_language", "django_aio.utils.translation.trans_real:get_language", "the language of a site that has one", on_import=True),
-    add("django.conf:LazySettings.__getattribute__", "django_aio.conf:getattribute", "settings are found as other attributes are"),
     replace("django.core.cache:caches._connections", "django_aio.utils.local:quick", "the caches that a request has used are found directly"),
     replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
     add("django.utils.translation.trans_real:DjangoTranslation.gettext", "django_aio.utils.translation.trans_real:gettext", "a translation is looked up once", on_import=True),

@@ -282,8 +282,6 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.utils.translation.trans_real:get_language", "django_aio.utils.translation.trans_real:get_language", "the language of a site that has one", on_import=True),
     replace("django.core.cache:caches._connections", "django_aio.utils.local:quick", "the caches that a request has used are found directly"),
     replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
-    add("django.utils.translation.trans_real:DjangoTranslation.gettext", "django_aio.utils.translation.trans_real:gettext", "a translation is looked up once", on_import=True),
-    replace("django.utils.translation.trans_real:DjangoTranslation.merge", "django_aio.utils.translation.trans_real:merge", "and again when a catalog was added", on_import=True),
     # 22. What every query does.
     replace(f"{COMPILER}:SQLCompiler.as_sql", "django_aio.db.models.sql.compiler:as_sql", "the SQL of a query is kept, by its shape"),
     replace(f"{COMPILER}:SQLCompiler.get_converters", "django_aio.db.models.sql.compiler:get_converters", "columns that need no conversion are not asked again"),

@@ -270,7 +270,6 @@ _SERIES: tuple[Patch, ...] = (
     replace(f"{ADMIN}.options:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it", on_import=True),
     *(replace(f"django.template.{name}:render_value_in_context", "django_aio.utils.html:written", "plain text is neither a date nor a number") for name in ("base", "defaulttags")),
     replace("django.template.defaulttags:TemplateIfParser.create_var", "django_aio.template.defaulttags:create_var", "a plain value in a condition is found by one look"),
-    replace("django.template.engine:Engine.get_template", "django_aio.template.engine:get_template", "a template that was loaded is answered at once"),
     replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
     replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),

@@ -14,10 +14,11 @@ from asgiref.sync import sync_to_async
 from django.template import TemplateDoesNotExist, engines
 from django.template.backends.django import DjangoTemplates
 from django.template.base import Template
+from django.template.loaders.cached import Loader
 
 from django_aio.bridge import run
 from django_aio.policy import is_cooperative, log_hop
-from django_aio.template.engine import cached
+from django_aio.utils.html import TEXT
 
 
 async def arender(self: Any) -> Any:
@@ -58,9 +59,20 @@ def _from_first_known(names: Sequence[Any], using: str | None) -> Sequence[Any]:
     if len(backends) != 1 or type(backends[0]) is not DjangoTemplates:
         return names
     for at, name in enumerate(names):
-        known = cached(backends[0].engine, str(name))
+        known = _cached(backends[0].engine, str(name))
         if isinstance(known, Template):
             return names[at:]
         if known is not TemplateDoesNotExist:
             break
     return names
+
+
+def _cached(engine: Any, template_name: Any) -> Any:
+    """What the cached loader of an engine knows of a name, if that is its only loader.
+
+    The template, the class TemplateDoesNotExist or such an error, or None.
+    """
+    loaders = engine.template_loaders
+    if len(loaders) != 1 or type(loaders[0]) is not Loader or type(template_name) not in TEXT:
+        return None
+    return loaders[0].get_template_cache.get(template_name)

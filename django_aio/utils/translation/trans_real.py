@@ -1,4 +1,7 @@
-"""The language of a site that has one. (Django documentation, "Translation".)"""
+"""The language of a site that has one.
+
+(Django documentation, "Translation".)
+"""
 
 from __future__ import annotations
 

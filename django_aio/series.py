@@ -87,7 +87,6 @@ _SERIES: tuple[Patch, ...] = (
     rebind("django.db.models.fields.related_descriptors:sync_to_async", NATIVE, "related managers"),
     rebind("django.contrib.contenttypes.fields:sync_to_async", NATIVE, "generic relations", app="django.contrib.contenttypes"),
     rebind("django.core.paginator:sync_to_async", NATIVE, "AsyncPaginator", since=(6, 0)),
-    replace("django.db.models.base:Model.from_db", "django_aio.db.models.base:from_db", "instances are made of rows at once"),
     replace("django.db.models.query:BaseIterable._async_generator", "django_aio.db.models:iterate", "async for closes its cursor on the loop"),
     *(replace(f"django.db.models.query:{name}._fetch_all", "django_aio.db.models:fetch_all", "tasks that share a queryset have the same rows, prefetched") for name in ("QuerySet", "RawQuerySet")),
     replace("django.db.models.query:QuerySet.aiterator", "django_aio.db.models:aiterator", "aiterator() streams, and closes with its generator"),

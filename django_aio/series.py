@@ -272,8 +272,6 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
     replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),
-    # A module goes last, after those that imported from it: one function then stands in all of them.
-    *(replace(f"django.{name}:reverse", "django_aio.urls.base:reverse", "nor are the namespaces of its name looked through again", early=True) for name in ("shortcuts", "urls", "urls.base")),
     *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
     replace("django.core.files.storage.filesystem:FileSystemStorage.url", "django_aio.core.files.storage.filesystem:url", "the URL of a static file is made once"),
     replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),

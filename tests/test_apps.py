@@ -447,30 +447,6 @@ def test_the_admin_need_not_be_installed_to_be_imported():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_models_import_what_was_changed_for_them():
-    done = child("""
-        import django
-        from django.conf import settings
-
-        apps = ["contenttypes", "auth", "sites", "flatpages"]
-        settings.configure(
-            INSTALLED_APPS=["django_aio", *(f"django.contrib.{app}" for app in apps)],
-            MIDDLEWARE=[],
-            SITE_ID=1,
-        )
-        django.setup()
-        import sys
-        import django.contrib.flatpages.models, django.shortcuts, django.urls
-
-        names = "contrib.flatpages.models", "shortcuts", "urls", "urls.base"
-        functions = {vars(sys.modules[f"django.{name}"])["reverse"] for name in names}
-        print([function.__code__.co_filename for function in functions])
-    """)
-    assert done.stdout.endswith("/django_aio/urls/base.py']\n")
-    assert done.stdout.count(",") == 0
-    assert done.stderr == ""
-
-
 def test_an_unsupported_django_is_refused_before_anything_is_changed():
     done = child("""
         import django
@@ -484,6 +460,6 @@ def test_an_unsupported_django_is_refused_before_anything_is_changed():
         except ImproperlyConfigured as error:
             import django.urls
 
-            print(str(error)[:39], hasattr(django.urls.reverse, "__wrapped__"))
+            print(str(error)[:39], hasattr(django.urls, "asgi_view"))
     """)
     assert (done.stdout, done.stderr) == ("django-aio supports Django 5.2 to 6.1;  False\n", "")

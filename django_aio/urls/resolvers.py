@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import io
-import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -124,17 +123,16 @@ class Made(NamedTuple):
 
 
 class Reversed:
-    """The URLs that a resolver has made for one active language, and where names led to.
+    """The URLs that a resolver has made for one active language.
 
     As long as the resolver's list of patterns is `patterns`. Read and written by any thread.
     """
 
-    __slots__ = ("patterns", "urls", "ways")
+    __slots__ = ("patterns", "urls")
 
     def __init__(self, patterns: Any) -> None:
         self.patterns = patterns
         self.urls: dict[Any, Made] = {}
-        self.ways: dict[Any, Way] = {}
 
     def find(self, key: Any) -> str | None:
         """A URL that was made before, if all converters would say the same again."""
@@ -165,14 +163,6 @@ class Reversed:
         keep(self.urls, key, Made(url, said), MAX_MADE)
 
 
-class Way(NamedTuple):
-    """Where the namespaces of a name led to."""
-
-    resolver: URLResolver
-    known: Reversed  # the URLs that it has made
-    name: str  # the last part of the name
-
-
 def key_of(name: Any, prefix: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Under what a URL is kept, or None for one that is not: not all that is equal is the same."""
     if type(name) is not str or not PLAIN.issuperset(map(type, args or kwargs.values())):
@@ -187,21 +177,6 @@ def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
     if known is None or known.patterns is not resolver._reverse_dict.get(language):
         known = kept[language] = Reversed(resolver.reverse_dict)
     return known
-
-
-class Last(threading.local):
-    """The last URL that this thread was answered, and the resolver that answered it."""
-
-    answer: tuple[URLResolver, str] | None = None
-
-
-last = Last()
-
-
-class Ours:
-    """What stands in `URLResolver`, unless another package has put something in front of it."""
-
-    reverse_with_prefix: Callable[..., str] | None = None
 
 
 def _is_djangos(converter: Any) -> bool:
@@ -227,10 +202,8 @@ def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
             url = upstream(self, lookup_view, _prefix, *args, **kwargs)
             if known is not None:
                 known.keep(key, url)
-        last.answer = self, url
         return url
 
-    Ours.reverse_with_prefix = _reverse_with_prefix
     return _reverse_with_prefix
 
 

@@ -60,6 +60,7 @@ class DjangoAIOConfig(AppConfig):
             raise ImproperlyConfigured(str(error)) from None
         refuse_missing_driver()
         conf.listed()  # a wrong AIO setting is an error now
+        conf.speedups()
         series.apply_series()
         for check in (
             checks.check_series,

@@ -1,6 +1,9 @@
-"""The setting `AIO`: the modules whose synchronous code may run on the event loop.
+"""The setting `AIO`.
 
-    AIO = {"COOPERATIVE": ["polls", "rest_framework"]}
+    AIO = {"COOPERATIVE": ["polls", "rest_framework"], "SPEEDUPS": False}
+
+`COOPERATIVE` names the modules whose synchronous code may run on the event loop; `SPEEDUPS` says
+whether Django is made to do less work as well (`speedups/`), which it is by default.
 
 Read once, and again after a test has overridden it; any thread may ask.
 """
@@ -8,6 +11,7 @@ Read once, and again after a test has overridden it; any thread may ask.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -15,23 +19,41 @@ from django.core.signals import setting_changed
 
 # Trusted without being named. asgiref's own wrappers wait by the bridge when they are inside it.
 OURS = ("django", "django_aio", "asgiref")
+KEYS = ("COOPERATIVE", "SPEEDUPS")
+
+
+def _options() -> dict[str, Any]:
+    """The setting. Raises ImproperlyConfigured if it is wrong."""
+    options = getattr(settings, "AIO", {})
+    if not isinstance(options, dict) or set(options) - set(KEYS):
+        raise ImproperlyConfigured(
+            "The AIO setting must be a dictionary whose only keys are 'COOPERATIVE' and 'SPEEDUPS'."
+            f" It is {options!r}."
+        )
+    return options
 
 
 @functools.cache
 def listed() -> tuple[str, ...]:
     """The names in `AIO["COOPERATIVE"]`. Raises ImproperlyConfigured if the setting is wrong."""
-    options = getattr(settings, "AIO", {})
-    names = options.get("COOPERATIVE", ()) if isinstance(options, dict) else None
-    if (
-        not isinstance(names, (list, tuple, set, frozenset))
-        or set(options) - {"COOPERATIVE"}
-        or not all(isinstance(name, str) and name for name in names)
+    names = _options().get("COOPERATIVE", ())
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(
+        isinstance(name, str) and name for name in names
     ):
         raise ImproperlyConfigured(
-            "The AIO setting must be a dictionary whose only key 'COOPERATIVE' is a list of module "
-            f"names, such as {{'COOPERATIVE': ['polls']}}. It is {options!r}."
+            "AIO['COOPERATIVE'] must be a list of module names, such as ['polls']. It is "
+            f"{names!r}."
         )
     return tuple(names)
+
+
+@functools.cache
+def speedups() -> bool:
+    """Whether `AIO["SPEEDUPS"]` is on. Raises ImproperlyConfigured if it is not a bool."""
+    value = _options().get("SPEEDUPS", True)
+    if not isinstance(value, bool):
+        raise ImproperlyConfigured(f"AIO['SPEEDUPS'] must be True or False. It is {value!r}.")
+    return value
 
 
 @functools.cache
@@ -48,6 +70,7 @@ def is_below(module: str, names: tuple[str, ...]) -> bool:
 def _forget(*, setting: str, **kwargs: object) -> None:
     if setting == "AIO":
         listed.cache_clear()
+        speedups.cache_clear()
         on_list.cache_clear()
 
 

@@ -73,6 +73,7 @@ class Patch:
     target is part of; `since` is the first Django that has the target. With `on_import` the patch
     waits until the target's module is imported, so as not to import what few processes need. With
     `early` it does not wait for `ready()`: modules of apps and models import the target by name.
+    With `aside` it is left out where another package has put something of its own.
     """
 
     verb: Verb
@@ -84,6 +85,7 @@ class Patch:
     since: tuple[int, int] = (0, 0)
     on_import: bool = False
     early: bool = False
+    aside: bool = False
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
     stranger: str = field(default="", init=False)  # what another package has put there
@@ -127,6 +129,9 @@ class Patch:
         if self.verb is Verb.REPLACE:
             if not _is_upstreams(upstream, module):
                 self.stranger = _origin(upstream, owner)
+                if self.aside:
+                    self.reason, self.stranger = f"left to {self.stranger}", ""
+                    return self.status
             if module.startswith("django.") and not self.stranger:
                 self.found = fingerprint(upstream)
             new = new(upstream)

@@ -14,7 +14,9 @@ import threading
 import django
 from django.apps import apps
 
+from django_aio import conf
 from django_aio.patching import Patch, Status, add, rebind, replace, when_imported
+from django_aio.speedups.table import TABLE as SPEEDUPS
 
 BASE = "django.db.backends.base.base:BaseDatabaseWrapper"
 PG = "django.db.backends.postgresql.base:DatabaseWrapper"
@@ -262,35 +264,22 @@ _SERIES: tuple[Patch, ...] = (
     replace("django.views.i18n:JavaScriptCatalog.get", IN_THREAD, "catalogs are read in a thread", on_import=True),
     replace("django.views.debug:technical_500_response", IN_THREAD, "the page of an error reads the source", on_import=True),
     replace("django.middleware.gzip:compress_string", "django_aio.middleware.gzip:compress_string", "large pages are compressed in a thread", on_import=True),
-    # 21. What rendering does most often.
-    *(replace(f"django.utils.html:{name}", "django_aio.utils.html:plainly", "plain text is not looked through for lazy translations") for name in ("escape", "mark_safe")),
-    *(replace(f"django.{name}:conditional_escape", "django_aio.utils.html:conditionally", "nor is it asked whether it is safe or lazy") for name in ("template.base", "template.library", "template.defaultfilters", "template.defaulttags", "utils.html")),
-    *(replace(f"django.{name}:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it") for name in ("template.base", "template.defaulttags", "forms.widgets", "forms.utils", "utils.numberformat")),
-    replace(f"{ADMIN}.options:mark_safe", "django_aio.utils.html:plainly", "the same, as this module imported it", on_import=True),
-    *(replace(f"django.template.{name}:render_value_in_context", "django_aio.utils.html:written", "plain text is neither a date nor a number") for name in ("base", "defaulttags")),
-    replace("django.template.defaulttags:TemplateIfParser.create_var", "django_aio.template.defaulttags:create_var", "a plain value in a condition is found by one look"),
+    # 21. What keeps memory flat.
     replace("django.template.response:select_template", "django_aio.template.response:select_template", "names that are known to be missing are not looked for again"),
     replace("django.template.backends.django:make_context", "django_aio.template.context:make_context", "what a page showed is freed when it is rendered"),
-    replace("django.urls.resolvers:URLResolver._reverse_with_prefix", "django_aio.urls.resolvers:reverse_with_prefix", "a URL that was made before is not made again"),
-    *(replace(f"django.urls.base:{name}", "django_aio.utils.local:quick", "the URLconf and the script prefix are found directly") for name in ("_urlconfs", "_prefixes")),
-    replace("django.core.files.storage.filesystem:FileSystemStorage.url", "django_aio.core.files.storage.filesystem:url", "the URL of a static file is made once"),
-    replace("django.utils.translation.trans_real:_active", "django_aio.utils.local:quick", "the active language is found directly", on_import=True),
-    replace("django.utils.translation.trans_real:get_language", "django_aio.utils.translation.trans_real:get_language", "the language of a site that has one", on_import=True),
-    replace("django.core.cache:caches._connections", "django_aio.utils.local:quick", "the caches that a request has used are found directly"),
-    replace("django.utils.timezone:_active", "django_aio.utils.local:quick", "the active time zone is found directly"),
-    # 22. What every query does.
-    replace(f"{COMPILER}:SQLCompiler.as_sql", "django_aio.db.models.sql.compiler:as_sql", "the SQL of a query is kept, by its shape"),
-    replace(f"{COMPILER}:SQLCompiler.get_converters", "django_aio.db.models.sql.compiler:get_converters", "columns that need no conversion are not asked again"),
-    # 23. Packages.
+    # 22. Packages.
     replace("channels.consumer:AsyncConsumer.dispatch", "django_aio.compat.channels:dispatch", "an idle websocket holds no connection", needs=("channels",), on_import=True),
     *(replace(f"debug_toolbar.panels.sql.{name}:wrap_cursor", "django_aio.compat.debug_toolbar:wrap_cursor", "the SQL panel shows what tasks ask", app="debug_toolbar", on_import=True) for name in ("panel", "tracking")),
     replace("silk.collector:local", "django_aio.compat.silk:local", "what silk collects of a request is the request's", app="silk", on_import=True),
     replace("silk.collector:DataCollector.clear", "django_aio.compat.silk:clear", "and begins with it", app="silk", on_import=True),
+    # 23. What makes Django do less work: last, if at all.
+    *SPEEDUPS,
 )
 # fmt: on
 
 # On this Django.
 SERIES: tuple[Patch, ...] = tuple(patch for patch in _SERIES if patch.since <= django.VERSION)
+LEFT_OUT = "left out by AIO['SPEEDUPS']"
 
 _lock = threading.Lock()
 
@@ -307,7 +296,9 @@ def apply_series() -> None:
     """
     with _lock:
         for patch in SERIES:
-            if patch.on_import:
+            if patch in SPEEDUPS and not conf.speedups():
+                patch.reason = patch.reason or LEFT_OUT
+            elif patch.on_import:
                 when_imported(patch.module, patch.apply, patch.by.partition(":")[0])
             elif not is_backend(patch):
                 patch.apply()
@@ -337,7 +328,7 @@ def apply_all() -> None:
     """Apply every patch whose requirements are installed, for `python -m django_aio series`."""
     apply_series()
     for patch in SERIES:
-        if not patch.on_import:
+        if not patch.on_import or patch.reason == LEFT_OUT:
             continue
         if not patch.app or apps.is_installed(patch.app):
             with contextlib.suppress(ImportError):

@@ -280,7 +280,7 @@ def fuzz(seed: int, count: int, with_postgresql: bool) -> Found:
     aliases = set_up(with_postgresql)
     from sql_check import Comparison
 
-    from django_aio.db.models.sql.shape import shape_of
+    from django_aio.speedups.sql.shape import shape_of
 
     kept: Any = SQLCompiler.as_sql
     comparison, without_shape, refused = Comparison(), 0, 0

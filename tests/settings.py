@@ -1,4 +1,7 @@
-"""Settings of the tests. TEST_DB picks the database: sqlite (a file, the default) or postgresql."""
+"""Settings of the tests. TEST_DB picks the database: sqlite (a file, the default) or postgresql.
+
+With AIO_SPEEDUPS=off what makes Django do less work is left out.
+"""
 
 import os
 import tempfile
@@ -79,4 +82,7 @@ TEMPLATES = [
 ]
 SITE_ID = 1
 USE_TZ = True
-AIO = {"COOPERATIVE": ["testapp.trusted"]}
+AIO = {
+    "COOPERATIVE": ["testapp.trusted"],
+    "SPEEDUPS": os.environ.get("AIO_SPEEDUPS", "on") != "off",
+}

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models.sql.compiler import SQLCompiler
 
-from django_aio.db.models.sql.shape import shape_of
+from django_aio.speedups.sql.shape import shape_of
 
 # What compiling leaves for who reads the rows.
 LEFT = ("annotation_col_map", "col_count", "has_extra_select")

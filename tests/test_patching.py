@@ -439,6 +439,17 @@ def test_a_wrapper_of_another_package_is_wrapped(upstream, ours, load):
     assert upstream.Thing().method() == "patched seen upstream"
 
 
+def test_a_wrapper_of_another_package_is_left_alone(upstream, ours, load):
+    """By a patch that only makes Django do less."""
+    load("tracker", "def wrap(upstream):\n    return lambda *args: f'seen {upstream(*args)}'\n")
+    upstream.Thing.method = sys.modules["tracker"].wrap(upstream.Thing.method)
+    patch = replace(target("Thing.method"), "ours:factory", "why", aside=True)
+    assert patch.apply() is Status.PENDING
+    assert patch.reason == "left to tracker.wrap.<locals>.<lambda>"
+    assert patch.stranger == ""
+    assert upstream.Thing().method() == "seen upstream"
+
+
 def test_a_class_of_another_package_in_the_place_of_djangos(ours, load, monkeypatch):
     """The patch is for Django's class, which it is made of."""
     from django.core.handlers import asgi

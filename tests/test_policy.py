@@ -24,7 +24,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 from django.views import View
 
-from django_aio import policy, run
+from django_aio import conf, policy, run
 from django_aio.policy import blocking, cooperative, in_thread, is_cooperative, obstacle
 
 TRUSTED, UNTRUSTED = "polls.views", "pollsters"
@@ -98,27 +98,23 @@ def test_without_the_setting_only_django_is_trusted():
         assert not is_cooperative(function("polls"))
 
 
+# And what the message is to show.
 WRONG = [
-    "polls",
-    ["polls"],
-    None,
-    {"COOPERATIVE": "polls"},
-    {"COOPERATIVE": None},
-    {"COOPERATIVE": [1]},
-    {"COOPERATIVE": [""]},
-    {"COOPERATIVE": 1},
-    {"COOPERTIVE": ["polls"]},
+    *((setting, setting) for setting in ("polls", ["polls"], None, {"COOPERTIVE": ["polls"]})),
+    *(({"COOPERATIVE": names}, names) for names in ("polls", None, [1], [""], 1)),
+    *(({"SPEEDUPS": value}, value) for value in ("no", 0)),
 ]
 
 
-@pytest.mark.parametrize("setting", WRONG)
-def test_a_wrong_setting_is_named(setting):
+@pytest.mark.parametrize(("setting", "named"), WRONG)
+def test_a_wrong_setting_is_named(setting, named):
     with (
         override_settings(AIO=setting),
-        pytest.raises(ImproperlyConfigured, match="The AIO setting must be") as caught,
+        pytest.raises(ImproperlyConfigured, match=r"AIO(\['\w+'\]| setting) must be") as caught,
     ):
+        conf.speedups()
         is_cooperative(function("polls"))
-    assert repr(setting) in str(caught.value)
+    assert repr(named) in str(caught.value)
 
 
 # Marks.

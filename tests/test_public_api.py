@@ -49,13 +49,14 @@ API = {
         is_below(module, names)
         listed()
         on_list(module)
+        speedups()
     """,
     "django_aio.patching": """
         class Patch(object)
             module
             drifted
             apply(self)
-            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False, early=False)
+            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False, early=False, aside=False)
         class PatchConflictError(Exception)
         class Status(Enum)
         class Verb(Enum)

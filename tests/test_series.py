@@ -10,7 +10,7 @@ from pathlib import Path
 import django
 import pytest
 
-from django_aio import patching, series
+from django_aio import conf, patching, series
 from django_aio.patching import Status, Verb, resolve
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,9 @@ def test_this_process_has_applied_all_but_unused_backends():
     states = {
         patch.status
         for patch in series.SERIES
-        if not series.is_backend(patch) and (not patch.on_import or patch.module in sys.modules)
+        if not series.is_backend(patch)
+        and (not patch.on_import or patch.module in sys.modules)
+        and not (patch in series.SPEEDUPS and not conf.speedups())
     }
     assert states == {Status.APPLIED}
     assert series.conflicts() == series.drifted() == []
@@ -196,3 +198,33 @@ def test_backends_are_patched_when_they_are_used():
     pytest.importorskip("aiosqlite")
     done = child("-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_speedups_can_be_left_out():
+    done = child(
+        "-c",
+        """if True:
+        import django
+        from django.conf import settings
+        from django_aio import series
+
+        apps = ["django.contrib.contenttypes", "django.contrib.auth", "django_aio"]
+        settings.configure(INSTALLED_APPS=apps, AIO={"SPEEDUPS": False})
+        django.setup()
+        series.apply_all()
+        import sys
+        from django_aio.patching import Status
+
+        applied = {patch for patch in series.SERIES if patch.status is Status.APPLIED}
+        print(len(applied & set(series.SPEEDUPS)), len(applied) > 200)
+        print({patch.reason for patch in series.SPEEDUPS})
+        rooms = [name for name in sys.modules if name.startswith("django_aio.speedups")]
+        print(sorted(rooms))
+    """,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "0 True",
+        "{\"left out by AIO['SPEEDUPS']\"}",
+        "['django_aio.speedups', 'django_aio.speedups.table']",
+    ]

@@ -2,24 +2,15 @@
 
 It is read to its end before the loop starts, as Django reads every iterator. Asynchronous
 generators need nothing here: as variables they are lists already.
-
-And `{% if %}`: what it compares is mostly plain.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any
 
-from django.template.base import logger
-from django.template.defaulttags import TemplateLiteral
-
 from django_aio.template.awaiting import read_out, settle
-from django_aio.template.base import MISSING, UNKNOWN, look, names_of
-
-EVAL = TemplateLiteral.eval
 
 
 def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
@@ -56,38 +47,3 @@ class _Sequence:
 
     def __repr__(self) -> str:
         return repr(self._expression)
-
-
-def create_var(upstream: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    """`TemplateIfParser.create_var()`: variables that one look may find."""
-
-    @functools.wraps(upstream)
-    def create_var(self: Any, value: str) -> Any:
-        literal = upstream(self, value)
-        if type(literal) is TemplateLiteral and TemplateLiteral.eval is EVAL:
-            names = names_of(literal.value)
-            if names is not None:
-                literal.__class__ = PlainLiteral
-                vars(literal).update(name=names[0], attribute=names[1])
-        return literal
-
-    return create_var
-
-
-class PlainLiteral(TemplateLiteral):
-    """A variable of a condition, such as `user` or `book.title`: see `PlainVariableNode`.
-
-    One that the context does not have is None. Django finds that out by four exceptions.
-    """
-
-    name: str
-    attribute: str | None
-
-    def eval(self, context: Any) -> Any:
-        """The value, or None."""
-        value = look(context, self.name, self.attribute)
-        if value is MISSING:
-            # With logging at that level Django tells of each.
-            known = not hasattr(type(context), self.name)
-            return None if known and not logger.isEnabledFor(logging.DEBUG) else EVAL(self, context)
-        return EVAL(self, context) if value is UNKNOWN else value

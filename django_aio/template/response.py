@@ -15,10 +15,13 @@ from django.template import TemplateDoesNotExist, engines
 from django.template.backends.django import DjangoTemplates
 from django.template.base import Template
 from django.template.loaders.cached import Loader
+from django.utils.safestring import SafeString
 
 from django_aio.bridge import run
 from django_aio.policy import is_cooperative, log_hop
-from django_aio.utils.html import TEXT
+
+# A name of a template in the source of another is safe text.
+TEXT = frozenset({str, SafeString})
 
 
 async def arender(self: Any) -> Any:

@@ -19,7 +19,7 @@ from django.urls import (
 from django.urls.converters import StringConverter
 from django.utils import translation
 
-from django_aio.urls import resolvers
+from django_aio.speedups import reverse as kept
 
 from .conftest import root_urlconf
 
@@ -65,13 +65,13 @@ def urlconf():
 def made(monkeypatch):
     """The arguments of each URL that is looked for in the patterns."""
     calls = []
-    keep = resolvers.Reversed.keep
+    keep = kept.Reversed.keep
 
     def noting(self, key, url):
         calls.append(key[0])
         keep(self, key, url)
 
-    monkeypatch.setattr(resolvers.Reversed, "keep", noting)
+    monkeypatch.setattr(kept.Reversed, "keep", noting)
     return calls
 
 
@@ -180,8 +180,8 @@ def test_patterns_that_are_read_anew(urlconf):
 
 
 def test_no_more_are_kept_than_a_limit(monkeypatch):
-    monkeypatch.setattr(resolvers, "MAX_MADE", 3)
+    monkeypatch.setattr(kept, "MAX_MADE", 3)
     for number in range(10):
         assert reverse("more", args=[number]) == f"/more/{number}/"
-        [known] = vars(get_resolver())[resolvers.MADE].values()
+        [known] = vars(get_resolver())[kept.MADE].values()
         assert len(known.urls) <= 3

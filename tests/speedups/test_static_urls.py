@@ -9,7 +9,7 @@ from django.core.files.storage import filesystem as upstream
 from django.test import override_settings
 from django.utils.safestring import mark_safe
 
-from django_aio.core.files.storage import filesystem
+from django_aio.speedups import static_urls
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_static_files_of_a_manifest(tmp_path):
 
 
 def test_no_more_are_kept_than_a_limit(monkeypatch):
-    monkeypatch.setattr(filesystem, "MOST", 3)
+    monkeypatch.setattr(static_urls, "MOST", 3)
     storage = FileSystemStorage(base_url="/media/")
     for number in range(10):
         assert storage.url(f"{number}.txt") == f"/media/{number}.txt"
-        assert len(vars(storage)[filesystem.MADE]) <= 3
+        assert len(vars(storage)[static_urls.MADE]) <= 3

@@ -28,8 +28,8 @@ from django.db.models.expressions import Col, Value
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.where import WhereNode
 
-from django_aio.db.models.sql.shape import Shape, gives_parameters, shape_of
-from django_aio.utils.kept import keep
+from django_aio.speedups.bounded import keep
+from django_aio.speedups.sql.shape import Shape, gives_parameters, shape_of
 
 AsSQL = Callable[..., tuple[str, Any]]
 

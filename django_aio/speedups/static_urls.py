@@ -12,8 +12,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from django_aio.utils.html import TEXT
-from django_aio.utils.kept import keep
+from django_aio.speedups.bounded import keep
+from django_aio.speedups.escaping import TEXT
 
 # Where a storage keeps the URLs that it has made, and how many: users upload files too.
 MADE = "_aio_urls"

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from testapp.models import Author, Book
 
 from django_aio import run
-from django_aio.db.models.sql import compiler as kept
-from django_aio.db.models.sql.shape import MOST_VALUES, shape_of
+from django_aio.speedups.sql import compiler as kept
+from django_aio.speedups.sql.shape import MOST_VALUES, shape_of
 
 pytestmark = pytest.mark.usefixtures("db", "nothing_kept")
 

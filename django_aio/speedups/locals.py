@@ -11,11 +11,15 @@ the one that is known here, nothing is changed. Called from any thread and task.
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 from asgiref.local import Local
+from django.conf import settings
+from django.utils.translation import trans_real
 
 _thread = threading.get_ident
 
@@ -60,3 +64,20 @@ def _is_known() -> bool:
         return before is None and quickly.value is probe
     except (AttributeError, TypeError):
         return False
+
+
+def get_language(upstream: Callable[[], Any]) -> Callable[[], Any]:
+    """`get_language()`: where nothing has been activated, one look tells the language.
+
+    Each link of a page asks several times which it is. Any thread and task.
+    """
+    module: Any = trans_real
+
+    @functools.wraps(upstream)
+    def get_language() -> Any:
+        active: Any = module._active  # another one after a file of translations was changed
+        if type(active) is QuickLocal and active._data.get(None) is None:
+            return settings.LANGUAGE_CODE
+        return upstream()
+
+    return get_language

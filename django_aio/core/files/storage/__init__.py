@@ -1,1 +1,0 @@
-"""Mirrors django.core.files.storage."""

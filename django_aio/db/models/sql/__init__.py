@@ -1,1 +1,0 @@
-"""Mirrors django.db.models.sql."""

@@ -1,0 +1,115 @@
+"""`reverse()`: a URL that a resolver has made is not made again.
+
+A page has dozens of links, most of them on the page before too. What is kept is the resolver's, as
+long as its patterns are not read anew. (Django documentation, "Reverse resolution of URLs".)
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.urls import URLResolver
+from django.utils.translation import get_language
+
+from django_aio.speedups.bounded import keep
+
+# Where a resolver keeps the URLs that it has made, and how many.
+MADE = "_aio_made"
+MAX_MADE = 4096
+# Types of arguments of which the same always gives the same URL.
+PLAIN = frozenset({int, str, uuid.UUID})
+
+
+class Made(NamedTuple):
+    """A URL that a resolver has made, and what converters of a project's said to it."""
+
+    url: str
+    said: list[tuple[Any, Any, str]]  # the converter, what it was asked, its answer
+
+
+class Reversed:
+    """The URLs that a resolver has made for one active language.
+
+    As long as the resolver's list of patterns is `patterns`. Read and written by any thread.
+    """
+
+    __slots__ = ("patterns", "urls")
+
+    def __init__(self, patterns: Any) -> None:
+        self.patterns = patterns
+        self.urls: dict[Any, Made] = {}
+
+    def find(self, key: Any) -> str | None:
+        """A URL that was made before, if all converters would say the same again."""
+        made = self.urls.get(key)
+        if made is None:
+            return None
+        for converter, value, text in made.said:
+            try:
+                if converter.to_url(value) != text:
+                    return None
+            except ValueError:
+                return None
+        return made.url
+
+    def keep(self, key: Any, url: str) -> None:
+        """Keep a URL that was just made, if there is one pattern of that name."""
+        name, _, args, kwargs = key
+        possibilities = self.patterns.getlist(name)
+        if len(possibilities) != 1 or len(possibilities[0][0]) != 1:
+            return
+        [[[_, parameters]], _, _, converters] = possibilities[0]
+        values = dict(zip(parameters, args, strict=True)) if args else dict(kwargs)
+        said = [
+            (converter, values[parameter], converter.to_url(values[parameter]))
+            for parameter, converter in converters.items()
+            if parameter in values and not _is_djangos(converter)
+        ]
+        keep(self.urls, key, Made(url, said), MAX_MADE)
+
+
+def key_of(name: Any, prefix: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Under what a URL is kept, or None for one that is not: not all that is equal is the same."""
+    if type(name) is not str or not PLAIN.issuperset(map(type, args or kwargs.values())):
+        return None
+    return name, prefix, args, tuple(kwargs.items())
+
+
+def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
+    """What a resolver has made for a language, unless its patterns were read anew since."""
+    kept: dict[str | None, Reversed] = vars(resolver).setdefault(MADE, {})
+    known = kept.get(language)
+    if known is None or known.patterns is not resolver._reverse_dict.get(language):
+        known = kept[language] = Reversed(resolver.reverse_dict)
+    return known
+
+
+def _is_djangos(converter: Any) -> bool:
+    module: str = type(converter).to_url.__module__
+    return module == "django.urls.converters"
+
+
+def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
+    """`URLResolver._reverse_with_prefix`: a URL that was made before is not made again.
+
+    Those of names with plain arguments. A page has dozens of links, most of them on the page before
+    too.
+    """
+
+    @functools.wraps(upstream)
+    def _reverse_with_prefix(
+        self: URLResolver, lookup_view: Any, _prefix: str, *args: Any, **kwargs: Any
+    ) -> str:
+        key = key_of(lookup_view, _prefix, args, kwargs)
+        known = None if key is None else reversed_by(self, get_language())
+        url = None if known is None else known.find(key)
+        if url is None:
+            url = upstream(self, lookup_view, _prefix, *args, **kwargs)
+            if known is not None:
+                known.keep(key, url)
+        return url
+
+    return _reverse_with_prefix

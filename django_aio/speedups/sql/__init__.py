@@ -1,0 +1,1 @@
+"""The SQL of a query, made once for all values."""

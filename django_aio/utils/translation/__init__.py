@@ -1,1 +1,0 @@
-"""Mirrors django.utils.translation."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -193,16 +194,24 @@ def sync_to_async_call(
             handler: Any = type(self).thread_handler
             handler = functools.partial(handler, crossing)
             crossing.thread_handler = guest.as_guest(handler)  # type: ignore[method-assign]
-        before = innermost.get()
+        before = contextvars.copy_context()
         try:
             return await upstream(crossing, *args, **kwargs)
         except BaseException:
             guest.leave()
             if guest.left:
-                innermost.set(before)  # asgiref brings back what the thread has set: its block
+                # asgiref brings back what the thread has set: the block that it is in, and that
+                # what needs a thread goes to where it waits for a coroutine.
+                innermost.set(before.get(innermost))
+                AsyncToSync.executors.current = before.run(_executor)
             raise
 
     return __call__
+
+
+def _executor() -> Any:
+    """Where asgiref sends what needs the thread that waits for this coroutine, or None."""
+    return getattr(AsyncToSync.executors, "current", None)
 
 
 def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:

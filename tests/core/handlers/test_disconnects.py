@@ -8,6 +8,7 @@ from asgi import Client
 from connections import http
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_finished
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -68,6 +69,22 @@ def threaded(request):
     return HttpResponse("nobody reads this")
 
 
+def passes(get_response):
+    """A middleware that runs in a thread, which waits for the coroutine view."""
+
+    def middleware(request):
+        return get_response(request)
+
+    return middleware
+
+
+async def takes_its_time(request):
+    for _ in range(50):
+        await asyncio.sleep(0)
+    events["first"].set()
+    return HttpResponse("nobody reads this")
+
+
 async def post(request):
     return JsonResponse({"post": request.POST, "path": request.path_info, "url": request.path})
 
@@ -79,6 +96,7 @@ class Urls:
         path("streams/", streams),
         path("floods/", floods),
         path("threaded/", threaded),
+        path("takes-its-time/", takes_its_time),
         path("post/", post),
         path("é/", post),
     )
@@ -170,6 +188,38 @@ async def test_while_a_view_runs_in_a_thread(request_signals):
     assert connection.sent == []
     assert await Author.objects.filter(name="from a thread").acount() == 1
     assert request_signals == {"started": 1, "finished": 1}
+    await nothing_left()
+
+
+@override_settings(MIDDLEWARE=[f"{__name__}.passes"])
+async def test_while_a_thread_begins_to_wait_for_the_view(monkeypatch):
+    """asgiref cannot cancel the view yet, so the request ends after it."""
+    loop, view_had_ended = asyncio.get_running_loop(), []
+    call_soon = loop.call_soon_threadsafe
+
+    def late(callback, *args, **kwargs):
+        if callback == loop.create_task:
+            threads["started"].set()
+            threads["go on"].wait(20)
+        return call_soon(callback, *args, **kwargs)
+
+    def receiver(**kwargs):
+        view_had_ended.append(events["first"].is_set())
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", late)
+    request_finished.connect(receiver)
+    try:
+        async with http("/takes-its-time/") as connection:
+            connection.put("http.request")
+            await asyncio.to_thread(threads["started"].wait, 20)
+            connection.put("http.disconnect")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            threads["go on"].set()
+            await connection.ended()
+    finally:
+        request_finished.disconnect(receiver)
+    assert view_had_ended == [True]
     await nothing_left()
 
 

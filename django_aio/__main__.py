@@ -1,7 +1,8 @@
 """`python -m django_aio series`: print the patch series and what became of each patch.
 
-Uses the project of DJANGO_SETTINGS_MODULE if it is set, else a bare Django. Exit status 1 if a
-patch is in conflict or was written against another source.
+Uses the project of DJANGO_SETTINGS_MODULE if it is set, else a bare Django. With --any-django also
+on one that is not supported yet, to see what has changed there. Exit status 1 if a patch is in
+conflict or was written against another source.
 """
 
 from __future__ import annotations
@@ -13,40 +14,24 @@ import sys
 import django
 from django.conf import settings
 
-from django_aio import __version__, series
-from django_aio.patching import Patch, Status
+from django_aio import series
+from django_aio.series.report import write_series
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m django_aio", description=__doc__)
     parser.add_argument("command", choices=["series"])
-    parser.parse_args(arguments)
+    parser.add_argument("--any-django", action="store_true", help="also on an unsupported Django")
+    options = parser.parse_args(arguments)
+    series.any_django = options.any_django
     if not os.environ.get("DJANGO_SETTINGS_MODULE"):
         settings.configure(
             INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_aio"]
         )
     django.setup()
     series.apply_all()
-    return print_series()
-
-
-def print_series() -> int:
-    """Print one line for each patch and a summary. Returns 1 if any needs attention."""
-    print(f"django-aio {__version__} on Django {django.__version__}")
-    for patch in series.SERIES:
-        print(f"{_state(patch):9} {patch.verb.value:8} {patch.target}")
-        wraps = f"wraps {patch.stranger}" if patch.stranger else ""
-        remark = patch.reason or wraps
-        print(f"{'':18} {patch.why}" + (f" ({remark})" if remark else ""))
-    applied = sum(patch.status is Status.APPLIED for patch in series.SERIES)
-    wrong = [*series.conflicts(), *series.drifted()]
-    print(f"{applied} of {len(series.SERIES)} patches applied, {len(wrong)} need attention")
-    return 1 if wrong else 0
-
-
-def _state(patch: Patch) -> str:
-    return "drifted" if patch.drifted else patch.status.value
+    return 1 if write_series(print) else 0
 
 
 if __name__ == "__main__":

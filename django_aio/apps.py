@@ -74,7 +74,7 @@ class DjangoAIOConfig(AppConfig):
 
 def refuse_unsupported_django() -> None:
     """Raise ImproperlyConfigured unless the series was written for this Django."""
-    if not OLDEST <= django.VERSION[:2] <= NEWEST:
+    if not (OLDEST <= django.VERSION[:2] <= NEWEST or series.any_django):
         raise ImproperlyConfigured(
             f"django-aio supports Django {_dotted(OLDEST)} to {_dotted(NEWEST)}; this is Django "
             f"{django.__version__}. Install one of those, or a django-aio made for this Django."

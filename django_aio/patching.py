@@ -1,6 +1,6 @@
 """The primitive of the patch series: replace, add or rebind one attribute of Django.
 
-A patch is one line of `series.py`: a verb, what is changed, what it becomes, and why. Targets and
+A patch is a row of `series/`: a verb, what is changed, what it becomes, and why. Targets and
 replacements are named by strings (`"django.db.transaction:Atomic.__call__"`), so that reading the
 series imports nothing and a patch for a driver that is not installed costs nothing.
 
@@ -73,7 +73,8 @@ class Patch:
     target is part of; `since` is the first Django that has the target. With `on_import` the patch
     waits until the target's module is imported, so as not to import what few processes need. With
     `early` it does not wait for `ready()`: modules of apps and models import the target by name.
-    With `aside` it is left out where another package has put something of its own.
+    With `backend` it waits until a connection of that database is made. With `aside` it is left out
+    where another package has put something of its own.
     """
 
     verb: Verb
@@ -85,6 +86,7 @@ class Patch:
     since: tuple[int, int] = (0, 0)
     on_import: bool = False
     early: bool = False
+    backend: bool = False
     aside: bool = False
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
@@ -175,21 +177,6 @@ class PatchConflictError(Exception):
 
 
 _MISSING: Any = object()
-
-
-def replace(target: str, by: str, why: str, **conditions: Any) -> Patch:
-    """A patch that replaces an attribute; `by` names a factory `new = factory(upstream)`."""
-    return Patch(Verb.REPLACE, target, by, why, **conditions)
-
-
-def add(target: str, by: str, why: str, **conditions: Any) -> Patch:
-    """A patch that adds an attribute which upstream does not define at that place."""
-    return Patch(Verb.ADD, target, by, why, **conditions)
-
-
-def rebind(target: str, by: str, why: str, **conditions: Any) -> Patch:
-    """A patch that binds a name in a module to something else."""
-    return Patch(Verb.REBIND, target, by, why, **conditions)
 
 
 def when_imported(module: str, action: Callable[[], object], uses: str = "") -> None:

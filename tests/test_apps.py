@@ -232,7 +232,9 @@ def test_checks_are_registered_and_find_nothing_here():
 @pytest.fixture
 def patch(monkeypatch):
     """A patch that is the whole series."""
-    patch = patching.add("django.db:connection", "django_aio.bridge:run", "a connection")
+    patch = patching.Patch(
+        patching.Verb.ADD, "django.db:connection", "django_aio.bridge:run", "a connection"
+    )
     monkeypatch.setattr(series, "SERIES", (patch,))
     return patch
 

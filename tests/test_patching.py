@@ -9,7 +9,11 @@ import zipimport
 import pytest
 
 from django_aio import patching
-from django_aio.patching import Status, add, fingerprint, rebind, replace, resolve, series_of_django
+from django_aio.patching import Patch, Status, Verb, fingerprint, resolve, series_of_django
+
+add = functools.partial(Patch, Verb.ADD)
+rebind = functools.partial(Patch, Verb.REBIND)
+replace = functools.partial(Patch, Verb.REPLACE)
 
 UPSTREAM = """
 from asgiref.sync import sync_to_async

@@ -56,15 +56,12 @@ API = {
             module
             drifted
             apply(self)
-            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False, early=False, aside=False)
+            __init__(self, verb, target, by, why, needs=(), app='', since=(0, 0), on_import=False, early=False, backend=False, aside=False)
         class PatchConflictError(Exception)
         class Status(Enum)
         class Verb(Enum)
-        add(target, by, why, **conditions)
         fingerprint(upstream)
         fingerprints()
-        rebind(target, by, why, **conditions)
-        replace(target, by, why, **conditions)
         resolve(name)
         series_of_django()
         when_imported(module, action, uses='')
@@ -76,7 +73,6 @@ API = {
         apply_series()
         conflicts()
         drifted()
-        is_backend(patch)
     """,
     "django_aio.apps": """
         class DjangoAIOConfig(AppConfig)

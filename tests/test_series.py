@@ -1,6 +1,7 @@
 """The whole series on the installed Django: everything applies, nothing has drifted."""
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import django
 import pytest
+from django.core.management import call_command
 
 from django_aio import conf, patching, series
 from django_aio.patching import Status, Verb, resolve
@@ -66,37 +68,70 @@ def test_the_command_reports_every_patch_as_applied(drivers):
     assert (done.returncode, done.stderr) == (0, "")
     title, *lines, summary = done.stdout.splitlines()
     assert title.startswith("django-aio ")
-    states = [tuple(line.split()) for line in lines[::2]]
+    lines = [line for line in lines if line]
+    areas = [line for line in lines if not line.startswith(" ")]
+    assert areas == [area.capitalize() for area in series.AREAS]
+    written = [line for line in lines if line.startswith("    ")]
     expected = {False: ("applied", ""), True: ("pending", " ({} not in INSTALLED_APPS)")}
     of = [(patch, *expected[patch in OTHERS]) for patch in series.SERIES]
-    assert states == [(state, patch.verb.value, patch.target) for patch, state, _ in of]
+    paths = [(state, patch.verb.value, patch.target.split(":")[1]) for patch, state, _ in of]
+    assert [tuple(line.split()) for line in written[::2]] == paths
     reasons = [patch.why + reason.format(patch.app) for patch, _, reason in of]
-    assert [line.strip() for line in lines[1::2]] == reasons
+    assert [line.strip() for line in written[1::2]] == reasons
+    modules = {line.strip() for line in lines if line.startswith("  ") and line[2] != " "}
+    assert modules == {patch.module for patch in series.SERIES}
     assert summary == f"{len(HERE)} of {len(of)} patches applied, 0 need attention"
 
 
-def test_the_command_fails_where_a_patch_needs_attention(monkeypatch, capsys):
-    from django_aio.__main__ import print_series
+def test_the_command_of_a_project_says_the_same():
+    said = io.StringIO()
+    call_command("aio", "series", stdout=said)
+    assert "  django.db.transaction\n    applied   replace  Atomic.__enter__\n" in said.getvalue()
+    assert said.getvalue().endswith(" 0 need attention\n")
 
-    conflict = patching.add("django.db:connection", "django_aio.bridge:run", "taken")
-    pending = patching.add("django.db:new", "django_aio.bridge:run", "later", needs=("no_such",))
+
+def test_a_django_to_come_can_be_looked_at():
+    code = """if True:
+        import sys
+
+        import django
+        from django_aio.__main__ import main
+
+        django.VERSION = (7, 0, 0, "alpha", 0)
+        print(main(sys.argv[1:]))
+    """
+    refused = child("-c", code, "series")
+    assert "ImproperlyConfigured: django-aio supports Django 5.2 to 6.1" in refused.stderr
+    done = child("-c", code, "series", "--any-django")
+    assert "Atomic.__enter__" in done.stdout
+
+
+def test_the_command_fails_where_a_patch_needs_attention(monkeypatch, capsys):
+    conflict = patching.Patch(Verb.ADD, "django.db:connection", "django_aio.bridge:run", "taken")
+    pending = patching.Patch(
+        Verb.ADD, "django.db:new", "django_aio.bridge:run", "later", needs=("no_such",)
+    )
     monkeypatch.setattr(series, "SERIES", (conflict, pending))
+    monkeypatch.setattr(series, "AREAS", {"some": (conflict, pending)})
+    monkeypatch.setattr(series, "apply_all", lambda: None)
     conflict.apply()
     pending.apply()
-    assert print_series() == 1
+    with pytest.raises(SystemExit) as exit:
+        call_command("aio", "series")
+    assert exit.value.code == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[1] == "conflict  add      django.db:connection"
-    assert "taken (django.db:connection exists already" in said[2]
-    assert said[3].startswith("pending ")
-    assert said[4].strip() == "later (no_such not installed)"
-    assert said[5] == "0 of 2 patches applied, 1 need attention"
+    assert said[2:5] == ["Some", "  django.db", "    conflict  add      connection"]
+    assert "taken (django.db:connection exists already" in said[5]
+    assert said[6].startswith("    pending ")
+    assert said[7].strip() == "later (no_such not installed)"
+    assert said[9] == "0 of 2 patches applied, 1 need attention"
 
 
 def test_this_process_has_applied_all_but_unused_backends():
     states = {
         patch.status
         for patch in series.SERIES
-        if not series.is_backend(patch)
+        if not patch.backend
         and (not patch.on_import or patch.module in sys.modules)
         and not (patch in series.SPEEDUPS and not conf.speedups())
     }
@@ -128,7 +163,7 @@ def test_no_target_is_patched_twice():
 def test_applying_again_changes_nothing():
     def present():
         """What is at each target now."""
-        return [resolve(patch.target) for patch in HERE if not series.is_backend(patch)]
+        return [resolve(patch.target) for patch in HERE if not patch.backend]
 
     before = present()
     series.apply_series()
@@ -226,5 +261,5 @@ def test_the_speedups_can_be_left_out():
     assert done.stdout.splitlines() == [
         "0 True",
         "{\"left out by AIO['SPEEDUPS']\"}",
-        "['django_aio.speedups', 'django_aio.speedups.table']",
+        "[]",
     ]

@@ -1,0 +1,106 @@
+"""What makes Django do less work, and has nothing to do with waiting: `django_aio/speedups/`.
+
+What another package has put in a place is left to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_aio.patching import Patch
+from django_aio.series import rows
+from django_aio.series.rows import Row, replace
+
+MARK = replace("mark_safe", "speedups.escaping:plainly", "plain text is not lazy")
+ESCAPE = replace(
+    "conditional_escape",
+    "speedups.escaping:conditionally",
+    "plain text is not asked whether it is safe or lazy",
+)
+WRITE = replace(
+    "render_value_in_context",
+    "speedups.escaping:written",
+    "plain text is neither a date nor a number",
+)
+
+
+def of(module: str, *its: Row, **conditions: Any) -> tuple[Patch, ...]:
+    """The patches of one module."""
+    return rows.of(module, *its, aside=True, **conditions)
+
+
+TABLE: tuple[Patch, ...] = (
+    # Escaping, as each module has imported it; variables and conditions.
+    *of(
+        "django.utils.html",
+        replace("{}", "speedups.escaping:plainly", MARK.why, names="escape mark_safe"),
+        ESCAPE,
+    ),
+    *of("django.utils.numberformat", MARK),
+    *of("django.forms.utils", MARK),
+    *of("django.forms.widgets", MARK),
+    *of("django.contrib.admin.options", MARK, on_import=True),
+    *of("django.template.library", ESCAPE),
+    *of("django.template.defaultfilters", ESCAPE),
+    *of(
+        "django.template.defaulttags",
+        *(MARK, ESCAPE, WRITE),
+        replace("TemplateLiteral.eval", "speedups.variables:evaluate", "plain values: one look"),
+    ),
+    *of(
+        "django.template.base",
+        *(MARK, ESCAPE, WRITE),
+        replace("VariableNode.render", "speedups.variables:render", "plain values: one look"),
+    ),
+    # URLs.
+    *of(
+        "django.urls.resolvers",
+        replace(
+            "URLResolver._reverse_with_prefix",
+            "speedups.reverse:reverse_with_prefix",
+            "a URL that was made before is not made again",
+        ),
+    ),
+    *of(
+        "django.core.files.storage.filesystem",
+        replace(
+            "FileSystemStorage.url",
+            "speedups.static_urls:url",
+            "nor is the URL of a static file",
+        ),
+    ),
+    # What is set for a thread or task: asgiref's Local is read directly.
+    *of(
+        "django.urls.base",
+        replace("_urlconfs", "speedups.locals:quick", "the URLconf that is set"),
+        replace("_prefixes", "speedups.locals:quick", "the script prefix"),
+    ),
+    *of(
+        "django.utils.translation.trans_real",
+        replace("_active", "speedups.locals:quick", "the active language"),
+        replace(
+            "get_language",
+            "speedups.locals:get_language",
+            "where no language is active, one look tells that",
+        ),
+        on_import=True,
+    ),
+    *of(
+        "django.core.cache",
+        replace("caches._connections", "speedups.locals:quick", "the caches that are used"),
+    ),
+    *of(
+        "django.utils.timezone",
+        replace("_active", "speedups.locals:quick", "the active time zone"),
+    ),
+    # Queries.
+    *of(
+        "django.db.models.sql.compiler",
+        replace("SQLCompiler.as_sql", "speedups.sql.compiler:as_sql", "the SQL of a shape is kept"),
+        replace(
+            "SQLCompiler.get_converters",
+            "speedups.sql.compiler:get_converters",
+            "columns that need no conversion are not asked again",
+        ),
+    ),
+)

@@ -18,7 +18,7 @@ class Hops(list):
 
     def by_sqlite(self) -> list[str]:
         """The hand-overs of SQLite's statements, and its connections' threads."""
-        paths = ("/aiosqlite/", "/django_aio/db/backends/sqlite3.py")
+        paths = ("/aiosqlite/", "/django_aio/db/backends/sqlite3/")
         return [hop for hop in self if any(path in hop.splitlines()[-2] for path in paths)]
 
 

@@ -21,8 +21,9 @@ from django.test import override_settings
 from django_aio import checks, patching, series
 from django_aio.apps import refuse_missing_driver, refuse_unsupported_django
 from django_aio.checks import hops, listed
-from django_aio.db.backends import threaded
-from django_aio.db.backends.threaded import ThreadedDriver, driver_of
+from django_aio.db.backends import registry as drivers
+from django_aio.db.backends.registry import driver_of
+from django_aio.db.backends.threaded import ThreadedDriver
 
 ROOT = Path(__file__).parent.parent
 
@@ -320,7 +321,7 @@ def test_psycopg_2_is_driven_in_a_thread(monkeypatch):
     from django.db.backends.postgresql.base import DatabaseWrapper
 
     monkeypatch.setattr(psycopg_any, "is_psycopg3", False)
-    monkeypatch.setattr(threaded, "_drivers", {})
+    monkeypatch.setattr(drivers, "_drivers", {})
     assert isinstance(driver_of(DatabaseWrapper), ThreadedDriver)
 
 

@@ -21,7 +21,8 @@ from django.core.checks import Warning as CheckWarning
 from django.db import connections
 
 from django_aio import series
-from django_aio.db.backends.threaded import ThreadedDriver, driver_of
+from django_aio.db.backends.registry import driver_of
+from django_aio.db.backends.threaded import ThreadedDriver
 
 
 def check_series(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

@@ -37,7 +37,7 @@ from django.utils.connection import BaseConnectionHandler
 
 from django_aio.bridge import in_bridge
 from django_aio.db import connecting, gates, generators, leases, observers, pool, sessions
-from django_aio.db.backends.threaded import driver_of
+from django_aio.db.backends.registry import driver_of
 from django_aio.db.gates import Block, Gate, Session, ended, innermost, is_inside, joinable
 from django_aio.db.state import State, actor, guests
 

@@ -168,28 +168,32 @@ TABLE: tuple[Patch, ...] = (
         "django.db.backends.sqlite3.base",
         replace(
             "DatabaseWrapper.get_new_connection",
-            "db.backends.sqlite3:get_new_connection",
+            "db.backends.sqlite3.patches:get_new_connection",
             "files are opened in aiosqlite's thread",
         ),
         replace(
             "DatabaseWrapper.create_cursor",
-            "db.backends.sqlite3:create_cursor",
+            "db.backends.sqlite3.patches:create_cursor",
             "statements run in aiosqlite's thread",
         ),
         replace(
             "DatabaseWrapper._set_autocommit",
-            "db.backends.sqlite3:set_autocommit",
+            "db.backends.sqlite3.patches:set_autocommit",
             "sqlite3's implicit commit runs in the thread",
         ),
-        add("DatabaseWrapper._commit", "db.backends.sqlite3:_commit", "commits run in the thread"),
+        add(
+            "DatabaseWrapper._commit",
+            "db.backends.sqlite3.patches:_commit",
+            "commits run in the thread",
+        ),
         add(
             "DatabaseWrapper._rollback",
-            "db.backends.sqlite3:_rollback",
+            "db.backends.sqlite3.patches:_rollback",
             "rollbacks run in the thread",
         ),
         add(
             "DatabaseWrapper._close",
-            "db.backends.sqlite3:_close",
+            "db.backends.sqlite3.patches:_close",
             "the thread ends with its connection",
         ),
         needs=("aiosqlite",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django_aio.db.backends.threaded import HopCursor
+from django_aio.db.backends.thread_cursor import HopCursor
 
 
 def at_once(method: Callable[..., Any], *args: Any) -> Any:

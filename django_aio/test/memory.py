@@ -19,8 +19,8 @@ import aiosqlite
 
 from django_aio.bridge import run
 from django_aio.db import leases, pool
-from django_aio.db.backends.memory import MemoryPool
-from django_aio.db.backends.sqlite3 import open_worker
+from django_aio.db.backends.sqlite3.memory import MemoryPool
+from django_aio.db.backends.sqlite3.worker import open_worker
 from django_aio.db.gates import Gate
 from django_aio.test.cursors import WholeCursor
 

@@ -24,8 +24,11 @@ ENDINGS = {
     "backends/postgresql/stream.py": ["close", "lose"],
     "backends/postgresql/connection.py": ["shut", "close", "interrupt", "close_forgotten"],
     "backends/postgresql/pool.py": ["putconn", "putconn_soon", "keep_at_hand", "abandon"],
-    "backends/sqlite3.py": ["drop", "interrupt", "close_soon", "soon"],
-    "backends/threaded.py": ["close", "soon"],
+    "backends/sqlite3/driver.py": ["drop", "interrupt"],
+    "backends/sqlite3/calls.py": ["soon"],
+    "backends/sqlite3/worker.py": ["close_soon", "interrupt"],
+    "backends/threaded.py": ["soon"],
+    "backends/thread_cursor.py": ["close"],
 }
 
 # What looks up the connection of whoever runs now.

@@ -116,7 +116,7 @@ def _watch_psycopg(waits: Waits) -> None:
 def _watch_sqlite(waits: Waits) -> None:
     from django.db.backends.sqlite3.base import SQLiteCursorWrapper
 
-    from django_aio.db.backends.sqlite3 import SQLiteCalls
+    from django_aio.db.backends.sqlite3.calls import SQLiteCalls
 
     for name in ("execute", "executemany", "fetchone", "fetchmany", "fetchall"):
         method = getattr(SQLiteCursorWrapper, name)

@@ -13,7 +13,7 @@ from django.db.transaction import TransactionManagementError
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db.backends.sqlite3 import SQLiteCalls
+from django_aio.db.backends.sqlite3.calls import SQLiteCalls
 
 pytestmark = [pytest.mark.usefixtures("db"), sqlite_only]
 
@@ -222,7 +222,7 @@ async def test_a_connection_of_no_chain_has_a_thread_as_well(db):
 
 async def test_a_block_whose_connection_was_lost_cannot_commit(monkeypatch):
     """A write that waits for a lock cannot be interrupted: the connection is given up."""
-    monkeypatch.setattr("django_aio.db.backends.sqlite3.INTERRUPT_TIMEOUT", 0.05)
+    monkeypatch.setattr("django_aio.db.backends.sqlite3.worker.INTERRUPT_TIMEOUT", 0.05)
 
     def busy(*args):
         go_on.wait(10)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import aiosqlite
 
-from django_aio.db.backends.sqlite3 import close_soon, open_worker
+from django_aio.db.backends.sqlite3.worker import close_soon, open_worker
 from django_aio.db.pool import watched_store
 
 

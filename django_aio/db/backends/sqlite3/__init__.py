@@ -1,0 +1,1 @@
+"""SQLite through aiosqlite: a thread for each connection."""

@@ -1,0 +1,76 @@
+"""How the calls of one SQLite connection are made: in its thread, or where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import aiosqlite
+from django.db.utils import InterfaceError
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.db.backends.driver import ROWS_GONE
+from django_aio.db.backends.sqlite3.worker import call_in, in_transaction, locked
+
+
+class SQLiteCalls:
+    """The calls of one physical connection: in its thread inside the bridge, elsewhere directly.
+
+    Belongs to that connection, whatever the chain has by now (R7). Used by one chain, one call at a
+    time; `soon()` by any thread.
+    """
+
+    def __init__(self, wrapper: Any, worker: aiosqlite.Connection) -> None:
+        self._wrapper = wrapper
+        self._worker = worker
+        self._connection = wrapper.connection
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call `func` and wait for what it returns."""
+        if in_bridge():
+            if in_transaction(self._connection) is None:
+                raise InterfaceError(ROWS_GONE)
+            return wait(call_in(self._wrapper, self._worker, func, *args))
+        return locked(self._connection, func, *args)
+
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
+        """Call `func` now if nobody is inside the connection, else in its thread."""
+        inside = getattr(self._connection, "inside", None)
+        if inside is not None and inside.acquire(blocking=False):
+            try:
+                with contextlib.suppress(sqlite3.Error):
+                    func()
+            finally:
+                inside.release()
+        else:
+            self._worker._tx.put_nowait((None, functools.partial(_end, self._connection, func)))
+
+
+class GuestCalls:
+    """The calls of a connection that only threads have used so far."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call `func` in this thread."""
+        return locked(self._connection, func, *args)
+
+    def soon(self, func: Callable[[], object], *, quick: bool) -> None:
+        """Call `func` in a thread that may wait for whoever is inside."""
+        if asyncio._get_running_loop() is None:
+            _end(self._connection, func)
+        else:
+            work = functools.partial(_end, self._connection, func)
+            threading.Thread(target=work, daemon=True).start()
+
+
+def _end(connection: Any, func: Callable[[], object]) -> None:
+    """Call what ends something, unless it has ended with the connection."""
+    with contextlib.suppress(sqlite3.Error, InterfaceError):
+        locked(connection, func)

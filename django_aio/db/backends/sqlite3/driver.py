@@ -1,0 +1,74 @@
+"""How a chain judges and drops a SQLite connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_aio.db.backends.driver import SimpleDriver
+from django_aio.db.backends.sqlite3.connection import LockedConnection
+from django_aio.db.backends.sqlite3.worker import close_soon, in_transaction, interrupt
+from django_aio.db.pool import store
+from django_aio.db.state import on_loop
+
+
+class SQLiteDriver(SimpleDriver):
+    """How a chain judges and drops a SQLite connection."""
+
+    def adopt(self, wrapper: Any) -> None:
+        """Its connection gets a thread when it is first used inside the bridge."""
+        shared = wrapper.aio.loop is not None and wrapper.is_in_memory_db()
+        wrapper.aio.pooled = wrapper.aio.shared = shared
+
+    def is_idle(self, wrapper: Any) -> bool:
+        """Whether no transaction is open. sqlite3 knows without touching the file."""
+        return in_transaction(wrapper.connection) is False
+
+    def is_lost(self, wrapper: Any) -> bool:
+        """Whether the connection was closed under the wrapper."""
+        return in_transaction(wrapper.connection) is None
+
+    def is_intact(self, wrapper: Any) -> bool:
+        """Whether the transaction is open: a write that was interrupted has rolled it back."""
+        return in_transaction(wrapper.connection) is True
+
+    def drop(self, wrapper: Any) -> None:
+        """Have the thread close the connection and end; SQLite rolls back what is open."""
+        state = wrapper.aio
+        worker, connection = state.worker, wrapper.connection
+        wrapper.connection = state.worker = None
+        if state.shared:
+            on_loop(state.loop, _give_back, state.pool, otherwise=_nothing)
+        else:
+            close_soon(state.loop, worker, connection)
+
+    sever = drop
+
+    def connected(self, wrapper: Any) -> None:
+        """What Django and its receivers have set is no chain's."""
+        if isinstance(wrapper.connection, LockedConnection):
+            wrapper.connection.touched = False
+
+    def may_stay_open(self, wrapper: Any) -> bool:
+        """Whether no project has used it past Django."""
+        connection = wrapper.connection
+        if isinstance(connection, LockedConnection) and connection.touched:
+            return False
+        return connection.row_factory is None and connection.text_factory is str
+
+    def has_free(self, wrapper: Any) -> bool:
+        """Whether nobody has the one connection of an in-memory database."""
+        pool = store(wrapper.aio.loop).pools.get(wrapper.alias) if wrapper.aio.shared else None
+        return pool is None or pool.is_free()  # type: ignore[attr-defined]
+
+    def interrupt(self, wrapper: Any) -> None:
+        """Interrupt the statement that runs now."""
+        if wrapper.connection is not None:
+            interrupt(wrapper.connection)
+
+
+def _give_back(pool: Any) -> None:
+    store().start(pool.give_back())
+
+
+def _nothing() -> None:
+    """The one connection of an in-memory database has closed with its loop."""

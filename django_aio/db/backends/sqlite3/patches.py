@@ -1,0 +1,156 @@
+"""SQLite through aiosqlite: its thread per connection, one hop per statement with its first rows.
+
+SQLite has no non-blocking interface. Inside the bridge Django's backend opens its connection in an
+aiosqlite thread and keeps using the real `sqlite3.Connection`; what reads or writes the file is
+sent to that thread. Waiting for another process's lock (the `timeout` option) happens there too, so
+the loop goes on. A cancelled task interrupts its statement.
+
+Guests use the connection in their own threads. Whoever is inside SQLite with it holds its lock, and
+it is closed under that lock, after an interruption: to close it under a running statement would
+crash the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import aiosqlite
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_aio.bridge import in_bridge, wait
+from django_aio.db.backends.sqlite3.calls import GuestCalls, SQLiteCalls
+from django_aio.db.backends.sqlite3.connection import LockedConnection
+from django_aio.db.backends.sqlite3.driver import SQLiteDriver
+from django_aio.db.backends.sqlite3.memory import memory_pool
+from django_aio.db.backends.sqlite3.worker import close_in_thread, close_soon, locked, open_worker
+from django_aio.db.backends.thread_cursor import HopCursor
+from django_aio.db.pool import CLOSE_TIMEOUT, watched_store
+from django_aio.db.state import State
+
+
+def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
+    """The thread that this call must go to, or None if it is to be made directly.
+
+    Directly: outside the bridge, and on the connection of a plain thread, which only blocks the
+    one-off loop that runs for that thread. A connection that a guest thread opened gets its thread
+    here.
+    """
+    state = wrapper.aio
+    if state is None or state.loop is None or not in_bridge():
+        return None
+    if state.worker is None and wrapper.connection is not None:
+        connection = wrapper.connection
+        state.worker = _new_worker(wrapper, lambda: connection)
+    return cast("aiosqlite.Connection | None", state.worker)
+
+
+def _new_worker(wrapper: Any, connector: Callable[[], Any]) -> aiosqlite.Connection:
+    watched_store(wrapper)
+    worker = aiosqlite.Connection(connector, 64)
+    wait(open_worker(worker))
+    return worker
+
+
+def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`DatabaseWrapper.get_new_connection`: inside the bridge, open the file in a new thread."""
+
+    @functools.wraps(upstream)
+    def get_new_connection(self: Any, conn_params: dict[str, Any]) -> Any:
+        if in_bridge() or self.aio is not None:
+            conn_params.setdefault("factory", LockedConnection)
+        if in_bridge() and (self.aio is None or self.aio.chain is None):
+            # No chain's: a copy, or of another handler. Whoever made it closes it.
+            self.aio = State(None, SQLiteDriver(), asyncio.get_running_loop())
+        if self.aio is not None and self.aio.shared:
+            return _lease(self, functools.partial(upstream, self, conn_params))
+        if self.aio is None or self.aio.loop is None or not in_bridge():
+            return upstream(self, conn_params)
+        self.aio.worker = _new_worker(self, functools.partial(upstream, self, conn_params))
+        return self.aio.worker._conn
+
+    return get_new_connection
+
+
+def _lease(wrapper: Any, connector: Callable[[], Any]) -> Any:
+    """Lease the one connection of an in-memory database."""
+    state = wrapper.aio
+    state.pool = memory_pool(wrapper)
+    state.worker = state.settle(state.pool.take(connector))
+    return state.worker._conn
+
+
+def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`DatabaseWrapper.create_cursor`: a cursor that executes and reads in the thread."""
+
+    @functools.wraps(upstream)
+    def create_cursor(self: Any, name: str | None = None) -> Any:
+        cursor = upstream(self, name)
+        worker = worker_of(self)
+        if worker is not None:
+            return HopCursor(cursor, SQLiteCalls(self, worker))
+        if self.aio is not None and self.aio.loop is not None:
+            return HopCursor(cursor, GuestCalls(self.connection))
+        return cursor
+
+    return create_cursor
+
+
+def transactional(name: str) -> Callable[..., Any]:
+    """A method of `BaseDatabaseWrapper` that ends a transaction: the thread writes to the file."""
+    inherited = getattr(BaseDatabaseWrapper, name)
+
+    @functools.wraps(inherited)
+    def method(self: Any) -> Any:
+        worker = worker_of(self)
+        if worker is None:
+            if self.aio is None or self.connection is None:
+                return inherited(self)
+            return locked(self.connection, inherited, self)
+        return SQLiteCalls(self, worker).call(inherited, self)
+
+    method.__doc__ = f"`DatabaseWrapper.{name}`: in the thread."
+    return method
+
+
+_commit = transactional("_commit")
+_rollback = transactional("_rollback")
+
+
+def set_autocommit(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """`DatabaseWrapper._set_autocommit`: sqlite3 commits an open transaction on the way."""
+
+    @functools.wraps(upstream)
+    def _set_autocommit(self: Any, autocommit: bool) -> None:
+        worker = worker_of(self)
+        if worker is None or not self.connection.in_transaction:
+            upstream(self, autocommit)
+        else:
+            SQLiteCalls(self, worker).call(upstream, self, autocommit)
+
+    return _set_autocommit
+
+
+_inherited_close: Callable[[Any], None] = vars(BaseDatabaseWrapper)["_close"]
+
+
+def _close(self: Any) -> None:
+    """`DatabaseWrapper._close`: the thread closes the connection, then ends."""
+    state = self.aio
+    if state is None or state.worker is None:
+        _inherited_close(self)
+        return
+    worker, connection = state.worker, self.connection
+    if state.shared:
+        self.connection = state.worker = None
+        state.settle(state.pool.give_back())
+    elif in_bridge():
+        state.worker = None
+        with self.wrap_database_errors:
+            wait(close_in_thread(worker, connection))
+    else:
+        state.worker = None
+        close_soon(state.loop, worker, connection)
+        worker._thread.join(CLOSE_TIMEOUT)

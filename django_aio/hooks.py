@@ -5,12 +5,12 @@ A class of Django's that is made to be subclassed calls its own methods: `get_qu
 there awaits. `adopt()` is called for each such subclass and turns its coroutine functions into
 hooks:
 
-- A coroutine that calls a hook gets the coroutine, as without us, and awaits it.
+- A coroutine that calls a hook gets the coroutine, as in stock Django, and awaits it.
 - Synchronous code inside the bridge gets the result; the loop goes on meanwhile.
 - Synchronous code in a thread without a loop gets the result too; the thread waits.
 - Synchronous code that a coroutine called directly can do neither. A project's gets the coroutine,
-  as without us: it may be a helper that hands it on (a timing decorator). Django's own cannot use
-  one: BridgeError, with the remedy.
+  as in stock Django: it may be a helper that hands it on (a timing decorator). Django's own cannot
+  use one: BridgeError, with the remedy.
 
 Called where classes are made; the hooks may be called from any thread.
 """
@@ -154,7 +154,7 @@ def adopt(
 
     Those are meant that override a synchronous method of a base, or whose name starts with one of
     `prefixes`; not those whose name is in `besides`. Hooks whose name starts with one of `unmarked`
-    are no coroutine functions for whoever asks: see `hook()`.
+    are not coroutine functions for whoever asks: see `hook()`.
     """
     line = cls.__mro__
     for at, definer in enumerate(line):

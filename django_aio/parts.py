@@ -84,7 +84,7 @@ def inside(thing: Any) -> Iterator[Any]:
         yield from _method(owner if isinstance(owner, type) else type(owner), _name(thing), thing)
         yield owner
     elif isinstance(thing, type):
-        # `object` is everyone's; a base of the standard library is no project's code.
+        # `object` is everyone's; a base of the standard library is not a project's code.
         yield from (base for base in thing.__bases__ if not _is_standard(base.__module__))
     elif isinstance(thing, FunctionType):
         yield from _inside_function(thing)

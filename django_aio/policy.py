@@ -1,7 +1,7 @@
 """Whose synchronous code runs on the event loop.
 
 Django's own code does, and ours. A project's or third party's code runs in a thread, as it does
-today, until its module is named:
+in stock Django, until its module is named:
 
     AIO = {"COOPERATIVE": ["polls", "rest_framework"]}
 
@@ -139,7 +139,7 @@ def in_thread(
 ) -> Callable[..., Any]:
     """Return a function that, called inside the bridge, runs `func` in a thread and waits.
 
-    The thread is the one that asgiref keeps for this request, as in Django without us, with the
+    The thread is the one that asgiref keeps for this request, as in stock Django, with the
     connection of the chain that waits. Anywhere else `func` is called directly. `kind` and `of` are
     what the log calls it, and whose code it is if `func` wraps that.
     """
@@ -162,7 +162,8 @@ def in_thread(
 def by_policy(func: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
     """Stands in for `sync_to_async` where Django calls what may be a project's code.
 
-    What the policy trusts runs on the loop, in the bridge; the rest in a thread, as without us.
+    What the policy trusts runs on the loop, in the bridge; the rest in a thread, as in stock
+    Django.
     """
     if func is None:
         return functools.partial(by_policy, **options)

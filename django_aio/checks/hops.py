@@ -7,7 +7,7 @@
 - `django_aio.I006` and `I007`: caches and the session engine (`stores.py`).
 - `django_aio.I008` and `I009`: tags, filters and context processors (`templates.py`).
 
-Only `manage.py check` reports them: other commands check the project too, and it is no fault.
+Only `manage.py check` reports them: other commands check the project too, and it is not a fault.
 What is marked `@blocking` is not reported: it was meant. Views of URLconfs that a middleware sets,
 and receivers that are connected later, are not seen.
 """

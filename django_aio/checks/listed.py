@@ -1,6 +1,6 @@
-"""The list `AIO["COOPERATIVE"]`: names that are no modules, and the two hazards in those that are.
+"""The list `AIO["COOPERATIVE"]`: names that are not modules, and the two hazards in those that are.
 
-- `django_aio.W003`: a name on the list is no module.
+- `django_aio.W003`: a name on the list is not a module.
 - `django_aio.W004`: a module on the list has a `threading.local`, which all tasks of a loop share.
 - `django_aio.I005`: a module on the list has a lock or queue, which stops the loop if it is held or
   waited for while the loop is needed. No warning: most are held for a moment only, and are right.

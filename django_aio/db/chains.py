@@ -189,7 +189,7 @@ _joined: weakref.WeakKeyDictionary[Any, dict[str, Block]] = weakref.WeakKeyDicti
 visiting: ContextVar[Any] = ContextVar("django_aio_visit", default=None)
 
 # Where asgiref's Local keeps the connections of plain threads. Asked directly, a plain thread pays
-# no more than without us; Local would look for a loop again.
+# no more than in stock Django; Local would look for a loop again.
 _of_thread = vars(connections._connections).get("_storage")  # type: ignore[attr-defined]
 if not isinstance(_of_thread, threading.local):
     _of_thread = threading.local()  # another asgiref: never found there

@@ -1,7 +1,7 @@
 """Threads of `asyncio.to_thread()`.
 
 Outside a transaction such a thread has connections of its own, which end with the call. One that is
-started inside is no guest: it joins the transaction, as a task does (R3). But it cannot be
+started inside is not a guest: it joins the transaction, as a task does (R3). But it cannot be
 cancelled as a task can. When who waits for it is cancelled it goes on, and a block that swallows
 the cancellation would commit what the thread has written until then: half of its work. So each call
 is a `Visit`, and one that is left behind ends as a guest does (R8): what it has joined can only be

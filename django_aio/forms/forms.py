@@ -70,7 +70,7 @@ def _refuse_unawaited(form: Any) -> None:
             value.close()
             method = name if name == "clean()" else f"clean_{name}()"
             raise BridgeError(
-                f"{type(form).__qualname__}.{method} returned a coroutine and is no coroutine "
+                f"{type(form).__qualname__}.{method} returned a coroutine and is not a coroutine "
                 "function, so nobody awaited it. If it has a decorator, apply "
                 "asgiref.sync.markcoroutinefunction to what that returns; else make it an 'async "
                 "def'."

@@ -37,7 +37,7 @@ def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
     elsewhere = func if asynchronous else in_thread(func, kind)
     name = f"The result of the {kind} {name_of(func)}"
 
-    # Not all that wraps() copies: this is no coroutine function.
+    # Not all that wraps() copies: this is not a coroutine function.
     @functools.wraps(func, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         hops = not asynchronous and in_bridge() and not is_cooperative(func)

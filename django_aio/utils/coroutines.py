@@ -3,7 +3,7 @@
 Some of Django's coroutines call plain functions that hash a password or read a file. `bridged()`
 runs such a coroutine inside the bridge, from its first step to its last, so that what these
 functions wait for lets the loop go on. What the coroutine awaits is awaited by the task that
-awaits it, as ever: cancellation, timeouts and context variables behave as without us.
+awaits it: cancellation, timeouts and context variables behave as in stock Django.
 
 Called in the thread of the loop that awaits.
 """

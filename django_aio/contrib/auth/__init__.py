@@ -3,7 +3,8 @@
 `authenticate()`, `login()`, `get_user()` and the permissions call the backends that the settings
 name. In bridged code (a synchronous view on the loop, `request.user`) the methods of one that the
 policy does not trust hop to a thread. Its class keeps its name and its bases, and `user.backend` is
-the path in the settings, as ever. (Django documentation, "Customizing authentication in Django".)
+the path in the settings, as in stock Django. (Django documentation, "Customizing authentication in
+Django".)
 
 Called wherever a backend is loaded, in any thread.
 """

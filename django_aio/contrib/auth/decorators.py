@@ -30,7 +30,7 @@ def user_passes_test(upstream: Callable[..., Any]) -> Callable[..., Any]:
 def _settled(test_func: Callable[..., Any]) -> Callable[..., Any]:
     """The test as a plain function, which has waited for the answer."""
 
-    @functools.wraps(test_func, updated=())  # it is no coroutine function, even if that is one
+    @functools.wraps(test_func, updated=())  # it is not a coroutine function, even if that is one
     def test(*args: Any, **kwargs: Any) -> Any:
         return settle(test_func(*args, **kwargs), f"The test {name_of(test_func)}")
 

@@ -3,8 +3,8 @@
 A hasher works for a tenth of a second and longer, on purpose. Inside the bridge `encode()`,
 `verify()` and `harden_runtime()` of every configured hasher run in the threads of one executor,
 whoever calls them: `check_password()`, `make_password()`, a form, `acheck_password()`. A verifier
-that hardens the runtime takes as long as without us, so that a wrong user name cannot be told from
-a wrong password by the clock; both wait in the same queue.
+that hardens the runtime takes as long as in stock Django, so that a wrong user name cannot be told
+from a wrong password by the clock; both wait in the same queue.
 
 Hashing that waits for a core is dropped with the task that wanted it. What runs already runs to its
 end, and its result is forgotten. Outside the bridge nothing changes, and in the thread neither: a

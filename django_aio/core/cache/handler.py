@@ -45,7 +45,7 @@ ENTRIES = (
 def import_backend(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
     """`import_string` where a cache is made: the class, as the policy says.
 
-    A factory that is no class is returned as it is.
+    A factory that is not a class is returned as it is.
     """
 
     @functools.wraps(upstream)

@@ -43,7 +43,7 @@ def _nothing() -> None:
 
 
 def or_abort(send: Send) -> Send:
-    """`send`, for which a client that has gone is no error: servers raise an OSError then."""
+    """`send`, for which a client that has gone is not an error: servers raise an OSError then."""
 
     async def send_or_abort(message: Mapping[str, Any]) -> None:
         try:

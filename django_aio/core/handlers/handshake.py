@@ -128,7 +128,7 @@ def _check_origin(request: Any) -> None:
     """Raise PermissionDenied for a page of another site, by the rules of Django's CSRF middleware.
 
     Browsers send cookies with a handshake, whoever asks for it, and always say who does. Clients
-    that send no Origin are no browsers.
+    that send no Origin are not browsers.
     """
     origin = request.META.get("HTTP_ORIGIN")
     if origin is None:

@@ -48,7 +48,7 @@ class Feed:
         self.protocol = protocol
         self.told = False
         self.disconnect: Message | None = None
-        self.finished = False  # the application has closed, so that a disconnect is no abortion
+        self.finished = False  # the application has closed, so that a disconnect is not an abortion
         self._receive = receive
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._taken = asyncio.Event()

@@ -3,7 +3,7 @@
 A handshake is a GET request, and is treated as one: `request_started`, the middleware, the URLconf,
 an Origin check, the view (`handshake.py`), the middleware again, `request_finished`. A middleware
 that answers itself, such as one that sends strangers to the login page, refuses the connection; so
-do a path that is no websocket route, and whatever else is an error in Django.
+do a path that is not a websocket route, and whatever else is an error in Django.
 
 Refused before it is accepted, a connection ends with the response's status where the server offers
 `websocket.http.response`, and with 403 elsewhere. An error later closes it with 1011 and is logged.
@@ -32,7 +32,7 @@ from django_aio.urls.resolvers import sockets_of
 
 
 class WebSocketRequest(ASGIRequest):
-    """The handshake as a request. `urlconf` is as ever, but its websocket routes resolve."""
+    """The handshake as a request. `urlconf` is the site's, but its websocket routes resolve."""
 
     feed: Feed
     exchange: SocketExchange | None = None

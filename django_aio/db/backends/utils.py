@@ -2,7 +2,7 @@
 
 In a coroutine `connection.cursor()` returns what
 `async with` opens as an `AsyncCursor`; in synchronous code, bridged or not,
-it returns Django's `CursorWrapper` as ever.
+it returns Django's `CursorWrapper`, as in stock Django.
 """
 
 from __future__ import annotations

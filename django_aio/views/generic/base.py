@@ -50,8 +50,8 @@ REMEDY = (
 
 def adopt_view(cls: Any) -> None:
     """Turn the coroutine functions of a view class that override methods into hooks."""
-    # options() is no handler for Django when it decides which kind of view this is. as_view()
-    # copies the attributes of dispatch() to the view, which is no coroutine function for that.
+    # options() is not a handler for Django when it decides which kind of view this is. as_view()
+    # copies the attributes of dispatch() to the view, which is not a coroutine function for that.
     handlers = {*View.http_method_names, *cls.http_method_names} - {"options"}
     adopt(cls, REMEDY, besides=handlers, unmarked=("dispatch",))
 
@@ -162,7 +162,7 @@ def _place_waiting_handler(view: Any, request: Any) -> None:
 def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """A coroutine handler that has run when synchronous code in the bridge has called it.
 
-    Elsewhere it is called as ever.
+    Elsewhere it is called as in stock Django.
     """
 
     @functools.wraps(handler, updated=())

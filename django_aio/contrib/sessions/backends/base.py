@@ -1,7 +1,7 @@
 """Session engines: a third party's hops, and tasks of one request load a session once.
 
-A session is loaded when it is first used, as without us: a session cookie alone costs nothing. The
-engines of Django run on the loop. Those that the policy does not trust do their input and output in
+A session is loaded when it is first used, as in stock Django: a session cookie alone costs nothing.
+Django's engines run on the loop. Those that the policy does not trust do their input and output in
 a thread, if bridged code made the session: that is what `SessionMiddleware` does.
 
 A session belongs to one request, whose tasks and threads take turns as far as this module sees to

@@ -2,8 +2,8 @@
 
 Inside the bridge each of its operations is one hand-over to a thread of the loop's executor, with
 all that it does in the file system; called from a coroutine, its `a`-prefixed methods too, which
-block the loop without us. A thread cannot be interrupted: a cancelled task waits until a file that
-it writes is whole. (Django documentation, "Using file-based sessions".)
+block the loop in stock Django. A thread cannot be interrupted: a cancelled task waits until a file
+that it writes is whole. (Django documentation, "Using file-based sessions".)
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`get_or_set()` and `aget_or_set()`: one computation for many who wait for the same key.
 
 Where a value is missing and a task of this loop is computing it already, others wait for that, then
-read what was stored: each has a copy of its own, as ever. If nothing could be stored, they compute
-it themselves. An error of the computation is raised in all of them; if its task is cancelled, one
-of the others takes over. `default` may be a coroutine function.
+read what was stored: each has a copy of its own, as in stock Django. If nothing could be stored,
+they compute it themselves. An error of the computation is raised in all of them; if its task is
+cancelled, one of the others takes over. `default` may be a coroutine function.
 
 Nobody waits who could be waited for: a computation that asks for another key computes it itself if
 need be, and so does a task inside a transaction, which may hold what the computation needs.

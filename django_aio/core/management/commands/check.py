@@ -1,7 +1,7 @@
 """`manage.py check`: the one command that also lists what is only information.
 
 Other commands check the project as well before they start, runserver at every reload. They would
-repeat each time what goes to a thread, which is no fault.
+repeat each time what goes to a thread, which is not a fault.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class PostgreSQLDriver:
             wrapper.connection.touched = True
 
     def connected(self, wrapper: Any) -> None:
-        """What Django and its receivers have set is no chain's."""
+        """What Django and its receivers have set is not a chain's."""
         if isinstance(wrapper.connection, CooperativeConnection):
             wrapper.connection.begin()
 

@@ -44,7 +44,7 @@ class SQLiteDriver(SimpleDriver):
     sever = drop
 
     def connected(self, wrapper: Any) -> None:
-        """What Django and its receivers have set is no chain's."""
+        """What Django and its receivers have set is not a chain's."""
         if isinstance(wrapper.connection, LockedConnection):
             wrapper.connection.touched = False
 

@@ -1,11 +1,11 @@
-"""Forms: awaitable twins of what validates, `async def clean()` and `async def clean_<field>()`.
+"""Forms and formsets: async forms of what validates and renders them.
 
 The same form class serves both colours. `await form.ais_valid()` runs Django's own `is_valid()`
 inside the bridge: queries, validators and hooks wait on the loop. In synchronous code, WSGI
 included, `form.is_valid()` waits for coroutine functions too.
 
-A form is validated by one task at a time. (Django documentation, "The Forms API" and "Form and
-field validation".)
+A form is validated by one task at a time. (Django documentation, "The Forms API", "Form and field
+validation", "Formsets" and "Outputting forms as HTML".)
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from django.forms.forms import BaseForm
-
 from django_aio.bridge import BridgeError, run
 from django_aio.db.models import twin
-from django_aio.forms.subclasses import ENTRIES, adopt_methods, entry, settle
-from django_aio.hooks import adopting
+from django_aio.forms.subclasses import entry, settle
 
-adopt_form = functools.partial(adopt_methods, prefixes=("clean_",), entries=ENTRIES)
-form_init_subclass = adopting(BaseForm, adopt_form)
-
+# Of forms, formsets, bound fields and lists of errors.
+arender = twin("render")
 ais_valid = twin("is_valid")
 afull_clean = twin("full_clean")
 ahas_changed = twin("has_changed")

@@ -1,4 +1,4 @@
-"""Subclasses of Django's form classes: their coroutine functions are hooks, and who runs the rest.
+"""Subclasses of Django's form classes: `async def` methods, and who runs the rest.
 
 Every class that derives from a form, a formset, a field or a widget is looked at once, when it is
 made, or when the series is applied if that was later (the admin imports `forms.py` before). Its
@@ -20,10 +20,16 @@ from types import FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.forms.boundfield import BoundField
+from django.forms.fields import Field
+from django.forms.forms import BaseForm
+from django.forms.formsets import BaseFormSet
+from django.forms.widgets import Widget
+from django.utils.choices import normalize_choices as upstream_normalize_choices
 
 from django_aio.bridge import in_bridge
 from django_aio.conf import OURS, is_below
-from django_aio.hooks import adopt, hook, is_hook, refusal, settled
+from django_aio.hooks import adopt, adopting, hook, is_hook, refusal, settled
 from django_aio.policy import in_thread, is_cooperative
 
 REMEDY = (
@@ -120,3 +126,20 @@ def settle(answer: Any, name: str, remedy: str = REMEDY) -> Any:
     Raises BridgeError where that is not possible, as a hook does.
     """
     return settled(answer, refusal(name, remedy))
+
+
+def normalize_choices(value: Any, **options: Any) -> Any:
+    """`normalize_choices()` for a field: a coroutine function is awaited where Django calls it."""
+    if iscoroutinefunction(value):
+        value = hook(value, REMEDY)
+    return upstream_normalize_choices(value, **options)
+
+
+# The `__init_subclass__()` of each: see `adopting()`.
+adopt_form = functools.partial(adopt_methods, prefixes=("clean_",), entries=ENTRIES)
+adopt_formset = functools.partial(adopt_methods, entries=ENTRIES)
+form_init_subclass = adopting(BaseForm, adopt_form)
+formset_init_subclass = adopting(BaseFormSet, adopt_formset)
+field_init_subclass = adopting(Field, adopt_methods)
+bound_field_init_subclass = adopting(BoundField, adopt_methods)
+widget_init_subclass = adopting(Widget, adopt_methods)

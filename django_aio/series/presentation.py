@@ -70,7 +70,7 @@ TABLE: tuple[Patch, ...] = (
         "django.template.library",
         replace(
             "TagHelperNode.__init__",
-            "template.library:init_helper",
+            "template.calls:init_helper",
             "functions of tags of either colour, where the policy says",
         ),
     ),
@@ -78,7 +78,7 @@ TABLE: tuple[Patch, ...] = (
         "django.template.loader_tags",
         replace(
             "BlockNode.super",
-            "template.loader_tags:collected",
+            "template.streams:collected",
             "block.super is a value in pages that are streamed",
         ),
     ),
@@ -94,7 +94,7 @@ TABLE: tuple[Patch, ...] = (
         "django.template.engine",
         replace(
             "Engine.template_context_processors",
-            "template.engine:processors",
+            "template.calls:processors",
             "context processors of either colour, where the policy says",
         ),
     ),
@@ -131,7 +131,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "Jinja2.template_context_processors",
-            "template.engine:processors",
+            "template.calls:processors",
             "context processors of either colour, where the policy says",
         ),
         replace(
@@ -177,7 +177,7 @@ TABLE: tuple[Patch, ...] = (
         "django.forms.forms",
         add(
             "BaseForm.__init_subclass__",
-            "forms.forms:form_init_subclass",
+            "forms.subclasses:form_init_subclass",
             "async def clean(), clean_<field>() and the rest; forms run where the policy says",
         ),
         replace("BaseForm.full_clean", "forms.forms:full_clean", "forms run where the policy says"),
@@ -195,13 +195,13 @@ TABLE: tuple[Patch, ...] = (
     ),
     *of(
         "django.forms.utils",
-        add("RenderableMixin.arender", "forms.utils:arender", "await form.arender()"),
+        add("RenderableMixin.arender", "forms.forms:arender", "await form.arender()"),
     ),
     *of(
         "django.forms.formsets",
         add(
             "BaseFormSet.__init_subclass__",
-            "forms.formsets:formset_init_subclass",
+            "forms.subclasses:formset_init_subclass",
             "coroutine functions in formsets; formsets run where the policy says",
         ),
         replace(
@@ -243,12 +243,12 @@ TABLE: tuple[Patch, ...] = (
         "django.forms.fields",
         add(
             "Field.__init_subclass__",
-            "forms.fields:field_init_subclass",
+            "forms.subclasses:field_init_subclass",
             "async def clean(), validate() and the rest of form fields",
         ),
         rebind(
             "normalize_choices",
-            "forms.fields:normalize_choices",
+            "forms.subclasses:normalize_choices",
             "choices from coroutine functions",
         ),
         replace(
@@ -261,7 +261,7 @@ TABLE: tuple[Patch, ...] = (
         "django.forms.boundfield",
         add(
             "BoundField.__init_subclass__",
-            "forms.boundfield:bound_field_init_subclass",
+            "forms.subclasses:bound_field_init_subclass",
             "coroutine functions in bound fields",
         ),
     ),
@@ -269,7 +269,7 @@ TABLE: tuple[Patch, ...] = (
         "django.forms.widgets",
         add(
             "Widget.__init_subclass__",
-            "forms.widgets:widget_init_subclass",
+            "forms.subclasses:widget_init_subclass",
             "coroutine functions in widgets",
         ),
     ),

@@ -1,8 +1,9 @@
 """Functions of a project's that templates call: tags, filters, context processors.
 
-A coroutine function is awaited. A synchronous one that the policy does not trust on the loop runs
-in a thread, if it is called inside the bridge. Django's own functions are left as they are, so that
-rendering costs what it did.
+Those of `simple_tag`, `simple_block_tag` and `inclusion_tag` too, and of the engines of both
+backends. A coroutine function is awaited. A synchronous one that the policy does not trust on the
+loop runs in a thread, if it is called inside the bridge. Django's own functions are left as they
+are, so that rendering costs what it did.
 
 Adapted when a template is compiled or an engine made; called by the thread that renders.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.utils.functional import cached_property
 
 from django_aio.bridge import in_bridge
 from django_aio.conf import OURS, is_below
@@ -62,3 +64,26 @@ def is_asynchronous(func: Any) -> bool:
     """Whether this is a coroutine function, or an object whose `__call__()` is one."""
     method = getattr(type(func), "__call__", None)  # noqa: B004
     return iscoroutinefunction(func) or iscoroutinefunction(method)
+
+
+def init_helper(upstream: Callable[..., None]) -> Callable[..., None]:
+    """`TagHelperNode.__init__`: the function of the tag, adapted."""
+
+    @functools.wraps(upstream)
+    def __init__(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        upstream(self, adapt(func, "template tag"), *args, **kwargs)
+
+    return __init__
+
+
+def processors(upstream: cached_property[Any]) -> cached_property[Any]:
+    """`template_context_processors` of an engine: its functions, adapted."""
+    find = upstream.func
+
+    def template_context_processors(self: Any) -> Any:
+        found = find(self)
+        return type(found)(adapt(processor, "context processor") for processor in found)
+
+    adapted = cached_property(template_context_processors)
+    adapted.__set_name__(None, "template_context_processors")  # type: ignore[arg-type]
+    return adapted

@@ -134,7 +134,8 @@ def _discard(wrapper: Any) -> None:
             cursor.execute("DISCARD ALL")
             wrapper.connection._prepared.clear()
             wrapper._configure_connection(wrapper.connection)
-            wrapper.connection.begin()
+            if begin := getattr(wrapper.connection, "begin", None):
+                begin()  # one that was opened before the series was applied takes no notes
     wrapper.close()
 
 

@@ -65,7 +65,7 @@ class PostgreSQLDriver:
         _lose_streams(connection)
         lender = getattr(connection, "_pool", None)
         if lender is None or connection.pgconn.transaction_status != IDLE:
-            connection.shut()
+            _shut(connection)
         if lender is not None:
             _give_back(lender, connection)
 
@@ -73,7 +73,7 @@ class PostgreSQLDriver:
         """Close the connection, whatever it is doing; whoever waits for it gets an error."""
         connection, wrapper.connection = wrapper.connection, None
         _lose_streams(connection)
-        connection.shut()
+        _shut(connection)
         lender = getattr(connection, "_pool", None)
         if lender is not None:
             _give_back(lender, connection)
@@ -144,9 +144,18 @@ def _give_back(lender: Any, connection: Any) -> None:
     if is_of_loop(lender):
         on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
         return
-    if connection.touched or connection.is_altered:
-        connection.shut()
+    # One that was opened before the series was applied cannot tell what was done with it.
+    known = isinstance(connection, CooperativeConnection)
+    if not known or connection.touched or connection.is_altered:
+        _shut(connection)
     lender.putconn(connection)
+
+
+def _shut(connection: Any) -> None:
+    if isinstance(connection, CooperativeConnection):
+        connection.shut()
+    else:
+        connection.close()
 
 
 def _lose_streams(connection: Any) -> None:

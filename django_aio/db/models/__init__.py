@@ -8,7 +8,9 @@ lacks is here.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
+import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
 
 from django_aio.bridge import in_bridge, run, wait
+from django_aio.db.shield import LIMIT
 from django_aio.db.state import actor
 
 
@@ -62,41 +65,73 @@ def aiterator(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]
     return aiterator
 
 
-# An attribute of a queryset: who fetches its rows, and what is done when he has.
+# An attribute of a queryset: who fetches its rows, and who waits for that. Written under the lock.
 FETCHING = "_aio_fetching"
+_lock = threading.Lock()
 
 
 def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`QuerySet._fetch_all`: of several tasks that evaluate one queryset, one fetches.
+    """`QuerySet._fetch_all`: of several who evaluate one queryset, one fetches.
 
     The others wait for its rows and for what is prefetched with them. Where that fails, or is
-    cancelled, the next one fetches.
+    cancelled, the next one fetches. Threads take part where there is something to prefetch.
     """
 
     @functools.wraps(upstream)
     def _fetch_all(self: Any) -> None:
-        if not in_bridge() or (self._result_cache is not None and _is_whole(self)):
+        if self._result_cache is not None and _is_whole(self):
             upstream(self)
             return
-        me, loop = actor(), asyncio.get_running_loop()
-        while (fetching := vars(self).get(FETCHING)) is not None:
-            who, his_loop, waiting = fetching
-            if who is me or his_loop is not loop:
-                upstream(self)
-                return
-            waiting.append(loop.create_future())
-            wait(waiting[-1])
-        waiters: list[asyncio.Future[None]] = []
-        vars(self)[FETCHING] = me, loop, waiters
+        bridged = in_bridge()
+        if not bridged and (_is_whole(self) or asyncio._get_running_loop() is not None):
+            upstream(self)
+            return
+        try:
+            mine = _begin_to_fetch(self, bridged)
+        except TimeoutError:
+            apart = self._clone()
+            upstream(apart)
+            self._result_cache = apart._result_cache  # whole; who fetches puts his in its place
+            return
         try:
             upstream(self)
         finally:
-            del vars(self)[FETCHING]
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            if mine:
+                _end_fetch(self)
 
     return _fetch_all
+
+
+def _end_fetch(queryset: Any) -> None:
+    with _lock:
+        *_, waiters = vars(queryset).pop(FETCHING)
+    for waiter in waiters:
+        if waiter.set_running_or_notify_cancel():
+            waiter.set_result(None)
+
+
+def _begin_to_fetch(queryset: Any, bridged: bool) -> bool:
+    """Wait until nobody else fetches. Returns False for whoever fetches already, further out.
+
+    And where another loop does, which may have ended. Raises TimeoutError in a thread that has
+    waited for long: the one who fetches may want something called in it.
+    """
+    me, loop = actor(), asyncio._get_running_loop()
+    while True:
+        with _lock:
+            fetching = vars(queryset).get(FETCHING)
+            if fetching is None:
+                vars(queryset)[FETCHING] = me, loop, []
+                return True
+            who, his_loop, waiters = fetching
+            if who == me or (bridged and his_loop not in (None, loop)):
+                return False
+            waiter: concurrent.futures.Future[None] = concurrent.futures.Future()
+            waiters.append(waiter)
+        if bridged:
+            wait(asyncio.wrap_future(waiter))
+        else:
+            waiter.result(LIMIT)
 
 
 def _is_whole(queryset: Any) -> bool:

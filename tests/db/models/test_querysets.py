@@ -3,12 +3,13 @@
 import asyncio
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 from testapp.models import Author, Book
 
-from django_aio import run
+from django_aio import in_bridge, run, wait
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -32,6 +33,32 @@ async def test_all_have_what_is_prefetched():
     with CaptureQueriesContext(connection) as queries:
         assert await asyncio.gather(*(read(queryset) for _ in range(5))) == [ALL] * 5
     assert len(queries) == 2
+
+
+async def test_threads_take_part():
+    for _ in range(3):
+        queryset = await filled()
+
+        def in_thread(queryset=queryset):
+            return [(author.name, len(author.books.all())) for author in queryset]
+
+        evaluations = [read(queryset), sync_to_async(in_thread)(), asyncio.to_thread(in_thread)]
+        assert await asyncio.gather(*evaluations, *(read(queryset) for _ in range(2))) == [ALL] * 5
+        await Author.objects.all().adelete()
+
+
+async def test_a_thread_does_not_wait_for_ever(monkeypatch):
+    """The one who fetches may want something done in it."""
+    monkeypatch.setattr("django_aio.db.models.LIMIT", 0.05)
+    queryset = await filled()
+
+    def slowly(execute, *statement):
+        if in_bridge():
+            wait(sync_to_async(len)(queryset))
+        return execute(*statement)
+
+    with connection.execute_wrapper(slowly):
+        assert await asyncio.wait_for(read(queryset), 10) == ALL
 
 
 async def test_of_raw_sql_too():

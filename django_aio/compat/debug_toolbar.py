@@ -6,11 +6,14 @@ the request has when it begins. A task has another.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
 from typing import Any
 
+from django_aio.bridge import in_bridge
 from django_aio.db import observers
+from django_aio.db.backends.utils import CursorOpener
 
 
 @functools.cache
@@ -19,10 +22,26 @@ def wrap_cursor(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(upstream)
     def wrap_cursor(connection: Any) -> None:
+        wrapped = hasattr(connection, "_djdt_cursor")
         upstream(connection)
+        if not wrapped and hasattr(connection, "_djdt_cursor"):
+            for name in ("cursor", "chunked_cursor"):
+                setattr(connection, name, _opened_later(getattr(connection, name)))
         observers.begin(connection, follow=functools.partial(_follow, wrap_cursor, connection))
 
     return wrap_cursor
+
+
+def _opened_later(open: Callable[..., Any]) -> Callable[..., Any]:
+    """The toolbar's `cursor()`, which a coroutine calls for what `async with` opens."""
+
+    @functools.wraps(open)
+    def cursor(*args: Any, **kwargs: Any) -> Any:
+        if asyncio._get_running_loop() is None or in_bridge():
+            return open(*args, **kwargs)
+        return CursorOpener(lambda caller: open(*args, **kwargs), "")
+
+    return cursor
 
 
 def _follow(wrap_cursor: Callable[[Any], None], parent: Any, connection: Any) -> None:

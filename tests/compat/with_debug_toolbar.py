@@ -55,6 +55,15 @@ async def gathers(request, who):
     return HttpResponse(PAGE % [author.name for author in found])
 
 
+async def cursor(request, who):
+    rows = []
+    for number in "12":
+        async with connection.cursor() as opened:
+            await opened.execute(f'SELECT name AS "by_{who}_{number}" FROM shop_author')
+            rows += await opened.fetchall()
+    return HttpResponse(PAGE % rows)
+
+
 def template(request, who):
     marked(f"{who}_1").get(name="Lem")
     return TemplateResponse(request, LIST, {"authors": marked(f"{who}_2")})
@@ -69,7 +78,7 @@ async def fails(request, who):
 
 
 VIEWS = {"sync": sync, "coroutine": coroutine, "gathers": gathers, "template": template}
-MORE = {"data": data, "fails": fails}
+MORE = {"data": data, "fails": fails, "cursor": cursor}
 urlpatterns = [path(f"{name}/<who>/", view) for name, view in {**VIEWS, **MORE}.items()]
 urlpatterns += debug_toolbar_urls()
 
@@ -127,6 +136,14 @@ async def gathered():
     assert sorted(recorded(page)) == ["ada_1", "ada_2"], recorded(page)
 
 
+@site_of.needs_us  # stock Django has no cursors for coroutines
+async def cursors():
+    await Author.objects.acreate(name="Lem")
+    page = await asyncio.create_task(AsyncClient().get("/cursor/ada/"))
+    assert b"Lem" in page.content
+    assert sorted(recorded(page)) == ["ada_1", "ada_2"], recorded(page)
+
+
 @site_of.needs_us  # with stock Django all requests of AsyncClient share one connection
 async def at_once():
     await Author.objects.acreate(name="Lem")
@@ -148,4 +165,4 @@ async def at_once():
         assert sorted(found) == urls
 
 
-site_of.run(pages, panels, errors, gathered, at_once)
+site_of.run(pages, panels, errors, gathered, cursors, at_once)

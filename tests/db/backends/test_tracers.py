@@ -130,6 +130,22 @@ async def test_both_places(wrap, monkeypatch):
     assert (tracer.seen, tracer.connections) == (["a"], 1)
 
 
+async def test_a_class_that_is_put_in_the_place_of_psycopgs(monkeypatch):
+    """After the series was applied: our connections are of that class too."""
+    tracer = Tracer()
+
+    class Traced(psycopg.Connection):
+        def cursor(self, *args, **kwargs):
+            cursor = super().cursor(*args, **kwargs)
+            return CursorProxy(cursor, tracer)
+
+    monkeypatch.setattr(psycopg, "Connection", Traced)
+    monkeypatch.setattr(psycopg, "connect", Traced.connect)
+    await run(connection.close)
+    await trace("a", Author.objects.acount)
+    assert tracer.seen == ["a"]
+
+
 async def test_a_tracer_leaves_nothing_in_a_session(pooled, monkeypatch):
     """It stands between Django and the connection: a connection is held for one statement."""
     wrap_class(monkeypatch, Tracer().with_proxy)

@@ -48,10 +48,21 @@ def connect(*args: Any, **kwargs: Any) -> Any:
 
 @classmethod  # type: ignore[misc]
 def connect_gen(cls: Any, conninfo: str = "") -> Any:
-    """`Connection._connect_gen()`: a wrapped `connect()` calls psycopg's with psycopg's class."""
-    if _ours.get() and cls in CooperativeConnection.__mro__[1:]:
-        return CooperativeConnection._connect_gen(conninfo)
+    """`Connection._connect_gen()`: a wrapped `connect()` calls psycopg's with psycopg's class.
+
+    Or with one that another package has put in its place.
+    """
+    if _ours.get() and not issubclass(cls, CooperativeConnection):
+        return _cooperative_class(cls)._connect_gen(conninfo)
     return super(Connection, cls)._connect_gen(conninfo)
+
+
+@functools.cache
+def _cooperative_class(cls: type) -> type[CooperativeConnection]:
+    """Our class of connections, which does what `cls` does as well."""
+    if cls in CooperativeConnection.__mro__:
+        return CooperativeConnection
+    return type(cls.__name__, (CooperativeConnection, cls), {"__module__": cls.__module__})
 
 
 def _cooperative(sync_pool: Any) -> Any:

@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS
 from django.db.transaction import Atomic, TransactionManagementError
 from django.db.utils import InterfaceError
@@ -332,10 +333,8 @@ def end_transaction(wrapper: Any) -> None:
     gate.release(gate.holder)
 
 
-def _take_over(
-    block: Block, cause: BaseException | None
-) -> tuple[bool, asyncio.CancelledError | None]:
-    """Take the gate to end the block. Returns whether it was taken, and a cancellation meanwhile.
+def _take_over(block: Block, cause: BaseException | None) -> tuple[bool, BaseException | None]:
+    """Take the gate to end the block. Returns whether it was taken, and what is to be raised then.
 
     A block that commits waits for those further in. One that rolls back does not, and if it does so
     because its task was cancelled, or a generator is closed, the statement that somebody else has
@@ -352,6 +351,9 @@ def _take_over(
             return False, None  # the block has ended
         except asyncio.CancelledError as error:
             cancelled = error
+        except SynchronousOnlyOperation as error:
+            _sever(block.wrapper)  # another task has a statement running, and nobody can wait
+            return False, error
     if gate.holder == who:
         return False, cancelled
     try:

@@ -23,6 +23,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.transaction import TransactionManagementError
 from django.db.utils import Error, InterfaceError
 
@@ -188,13 +189,18 @@ class Gate:
         With `rolls_back` it need not be the innermost: those further in end with it.
 
         Returns False if `who` holds the gate already, as for the SAVEPOINT statement inside the
-        entry of a block. Raises TransactionManagementError if the block has ended meanwhile.
+        entry of a block. Raises TransactionManagementError if the block has ended meanwhile, and
+        SynchronousOnlyOperation in a coroutine, which could only stop the loop.
         """
         if self.holder == who:
             return False
         turn = self.ask(who, block, rolls_back=rolls_back)
         if turn is None:
             return True
+        if asyncio._get_running_loop() is not None and not in_bridge():
+            # To wait would stop the loop, and with it whoever has the turn.
+            self.withdraw(who, turn)
+            raise SynchronousOnlyOperation(OTHERS_TURN)
         try:
             if in_bridge():
                 wait(asyncio.wrap_future(turn))
@@ -356,6 +362,11 @@ def _refuse(turn: Turn, error: Exception) -> None:
         turn.set_exception(error)
 
 
+OTHERS_TURN = (
+    "Another task is using this connection, which they share in a transaction or because of what a "
+    "raw cursor may have set. Synchronous code in a coroutine (DJANGO_ALLOW_ASYNC_UNSAFE) cannot "
+    "wait for that. Await the a-prefixed method, or use 'await run(function)'."
+)
 LOST = (
     "The connection of this 'atomic' block was closed, because a cancelled statement did not end "
     "in time, so the block was rolled back. Try it again."

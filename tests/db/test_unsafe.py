@@ -9,6 +9,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 from testapp.models import Author
 
+from django_aio import wait
 from django_aio.db import pool
 
 pytestmark = pytest.mark.usefixtures("db", "allowed")
@@ -80,6 +81,40 @@ async def test_in_a_callback_of_the_loop():
 
     asyncio.get_running_loop().call_soon(callback)
     assert await done == 1
+
+
+async def test_where_tasks_share_a_connection_nobody_waits_for_ever():
+    """It is an error to need the turn of another task: the loop would stop, and that task too."""
+
+    async def cell():
+        await Author.objects.acreate(name="a", born=1)
+        return Author.objects.count()
+
+    with pytest.raises(SynchronousOnlyOperation, match="'await run"):
+        async with transaction.atomic():
+            await asyncio.gather(cell(), cell())
+    assert await Author.objects.acount() == 0
+    assert make("b") == 1
+
+
+async def test_a_block_that_cannot_wait_for_its_end_is_rolled_back():
+    started = asyncio.Event()
+
+    async def cell():
+        with connection.execute_wrapper(waits):
+            await Author.objects.acount()
+
+    def waits(execute, *statement):
+        started.set()
+        wait(asyncio.Event().wait())
+
+    with pytest.raises(SynchronousOnlyOperation), transaction.atomic():
+        Author.objects.create(name="a", born=1)
+        task = asyncio.create_task(cell())
+        await started.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert await asyncio.create_task(Author.objects.acount()) == 0
 
 
 async def test_elsewhere_it_is_refused(monkeypatch):

@@ -315,6 +315,11 @@ def test_nobody_comes_before_us():
     assert checks.check_place(None) == []
 
 
+def test_there_is_no_place_in_other_apps_of_a_test():
+    with override_settings(INSTALLED_APPS=["django.contrib.contenttypes"]):
+        assert checks.check_place(None) == []
+
+
 def test_psycopg_2_is_driven_in_a_thread(monkeypatch):
     pytest.importorskip("psycopg")
     from django.db.backends.postgresql import psycopg_any

@@ -67,7 +67,8 @@ def _note_who_asks() -> None:
 
     @functools.wraps(call)
     async def noting_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        token = _asked_by.set(self._asked_by)
+        # What the series has made when it was applied is older than this.
+        token = _asked_by.set(getattr(self, "_asked_by", "django_aio"))
         try:
             return await call(self, *args, **kwargs)
         finally:

@@ -70,7 +70,7 @@ def _run(job: dict[str, Any], runtests: Any, options: Any, lines: TextIO) -> Non
         comparison = Comparison()
         _when_ready(functools.partial(watch, comparison))
     if job["mode"] != "stock":
-        runtests.ALWAYS_INSTALLED_APPS.append("django_aio")
+        runtests.ALWAYS_INSTALLED_APPS.insert(0, "django_aio")
     if job["selenium"]:
         _use_browser(job["mode"])
     get_runner = runtests.get_runner

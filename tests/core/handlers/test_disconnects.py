@@ -175,9 +175,9 @@ async def test_while_the_body_is_uploaded(request_signals):
     await nothing_left()
 
 
-async def test_while_a_view_runs_in_a_thread(request_signals):
-    """The view is not interrupted, and has its connection for as long as it runs."""
-    async with http("/threaded/") as connection:
+async def leave_while_in_a_thread(path):
+    """Disconnect while a thread of the request has started, and let it go on after that."""
+    async with http(path) as connection:
         connection.put("http.request")
         await asyncio.to_thread(threads["started"].wait, 20)
         connection.put("http.disconnect")
@@ -185,6 +185,12 @@ async def test_while_a_view_runs_in_a_thread(request_signals):
             await asyncio.sleep(0)
         threads["go on"].set()
         await connection.ended()
+    return connection
+
+
+async def test_while_a_view_runs_in_a_thread(request_signals):
+    """The view is not interrupted, and has its connection for as long as it runs."""
+    connection = await leave_while_in_a_thread("/threaded/")
     assert connection.sent == []
     assert await Author.objects.filter(name="from a thread").acount() == 1
     assert request_signals == {"started": 1, "finished": 1}
@@ -209,14 +215,7 @@ async def test_while_a_thread_begins_to_wait_for_the_view(monkeypatch):
     monkeypatch.setattr(loop, "call_soon_threadsafe", late)
     request_finished.connect(receiver)
     try:
-        async with http("/takes-its-time/") as connection:
-            connection.put("http.request")
-            await asyncio.to_thread(threads["started"].wait, 20)
-            connection.put("http.disconnect")
-            for _ in range(20):
-                await asyncio.sleep(0)
-            threads["go on"].set()
-            await connection.ended()
+        await leave_while_in_a_thread("/takes-its-time/")
     finally:
         request_finished.disconnect(receiver)
     assert view_had_ended == [True]

@@ -79,11 +79,10 @@ def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(upstream)
     def _fetch_all(self: Any) -> None:
-        if self._result_cache is not None and _is_whole(self):
-            upstream(self)
-            return
-        bridged = in_bridge()
-        if not bridged and (_is_whole(self) or asyncio._get_running_loop() is not None):
+        whole, bridged = _is_whole(self), in_bridge()
+        # A coroutine, where it may block at all, could only stop the loop.
+        alone = not bridged and (whole or asyncio._get_running_loop() is not None)
+        if alone or (whole and self._result_cache is not None):
             upstream(self)
             return
         try:

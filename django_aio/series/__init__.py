@@ -61,8 +61,8 @@ def apply_series() -> None:
 def apply_early() -> None:
     """Apply the patches of names that modules of a project import: when the apps are set up.
 
-    Before the modules of apps and models are imported, then: `get_absolute_url()` is often such a
-    module's, and the new names are imported like Django's own.
+    Before the modules of apps and models are imported, then, which import the new names as they
+    import Django's own.
     """
     with _lock:
         for patch in SERIES:

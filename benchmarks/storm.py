@@ -324,9 +324,9 @@ class Storm:
                 self.wrong.append(f"objects grow by {grown:.2f}: {self.sizes}")
         if self.database == "postgresql":
             await self.look_at_the_server()
-        from django_aio.db import pool
+        from django_aio import loops
 
-        for each in pool.store().pools.values():
+        for each in loops.store().pools.values():
             self.expect(each.out, {}, "connections out")
 
     async def look_at_the_server(self) -> None:

@@ -17,7 +17,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-from django_aio.db.gates import innermost
+from django_aio.db.blocks import innermost
 from django_aio.policy import in_thread, is_cooperative
 
 Receiver = Callable[..., Any]

@@ -21,16 +21,16 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import FrameType, FunctionType
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
-from django_aio.bridge import BridgeError, in_bridge, run
+from django_aio.awaiting import await_call
+from django_aio.bridge import in_bridge
 from django_aio.conf import is_below
-from django_aio.parts import leads_to
-from django_aio.utils.coroutines import finish
+from django_aio.policy.parts import leads_to
 
 COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 # Code within a function: who calls is the function around it.
@@ -54,7 +54,7 @@ def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callab
         if _is_awaited(sys._getframe(1)) or _is_handed_on(sys._getframe(1)):
             return func(*args, **kwargs)
         message = refusal(func.__qualname__, remedy)
-        return settle(functools.partial(func, *args, **kwargs), message)
+        return await_call(functools.partial(func, *args, **kwargs), message)
 
     # Not merely true: functools.wraps() copies it to what decorates a hook, which is none.
     setattr(call, HOOK, id(call))
@@ -81,43 +81,6 @@ def refusal(name: str, remedy: str) -> str:
         f"{name}() is a coroutine function, and synchronous code that a coroutine called directly "
         f"cannot wait for it. {remedy}"
     )
-
-
-def settle(call: Callable[[], Coroutine[Any, Any, Any]], message: str) -> Any:
-    """The result of what `call()` returns, for synchronous code. See above.
-
-    Raises BridgeError, with the message, where a coroutine called that code directly; nothing has
-    been called then.
-    """
-    if in_bridge():
-        # Its own steps run in the bridge too: the synchronous methods that it calls may wait.
-        return finish(call())
-    if asyncio._get_running_loop() is None:
-        return async_to_sync(_in_bridge)(call)
-    raise BridgeError(message)
-
-
-async def _in_bridge(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return await run(finish, call())
-
-
-def settled(answer: Any, message: str) -> Any:
-    """The answer of a function that the user gave, awaited if it is awaitable.
-
-    Raises BridgeError, with the message, where that is not possible; a coroutine is closed then.
-    """
-    if not inspect.isawaitable(answer):
-        return answer
-    try:
-        return settle(functools.partial(_await, answer), message)
-    except BridgeError:
-        if inspect.iscoroutine(answer):
-            answer.close()
-        raise
-
-
-async def _await(answer: Awaitable[Any]) -> Any:
-    return await answer
 
 
 def _is_awaited(caller: FrameType | None) -> bool:

@@ -31,9 +31,9 @@ from django.core.files.base import File
 from django.http import StreamingHttpResponse
 
 from django_aio.conf import on_list
-from django_aio.core.handlers.messages import Send
-from django_aio.parts import MARK
 from django_aio.policy import is_cooperative
+from django_aio.policy.parts import MARK
+from django_aio.protocols.messages import Send
 
 # Django's `ASGIHandler.send_response` of one handler.
 Sender = Callable[[StreamingHttpResponse, Send], Awaitable[None]]

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, Streami
 from django.template import loader
 
 from django_aio.bridge import run
-from django_aio.template.awaiting import is_awaitable, settle
+from django_aio.template.awaiting import await_variable, is_awaitable
 
 TemplateName = str | Sequence[str]
 Context = dict[str, Any] | None
@@ -82,7 +82,7 @@ def resolve_url(upstream: Callable[..., Any]) -> Callable[..., Any]:
         url = upstream(to, *args, **kwargs)
         if isinstance(url, str) or not is_awaitable(type(url)):
             return url
-        return settle(url, f"{type(to).__qualname__}.get_absolute_url()", remedy=REDIRECT)
+        return await_variable(url, f"{type(to).__qualname__}.get_absolute_url()", remedy=REDIRECT)
 
     return resolve_url
 

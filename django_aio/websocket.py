@@ -24,8 +24,8 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponseBase
 
-from django_aio.core.handlers.exchange import Application
-from django_aio.core.handlers.messages import Receive, Scope, Send
+from django_aio.protocols.exchange import Application
+from django_aio.protocols.messages import Receive, Scope, Send
 
 __all__ = ["WebSocket", "WebSocketDisconnect"]
 

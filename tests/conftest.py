@@ -23,7 +23,7 @@ from django.test.utils import (  # noqa: E402
     teardown_test_environment,
 )
 
-from django_aio.db import pool  # noqa: E402
+from django_aio import loops  # noqa: E402
 
 postgresql_only = pytest.mark.skipif(
     settings.TEST_DB != "postgresql", reason="needs PostgreSQL (TEST_DB=postgresql)"
@@ -105,13 +105,13 @@ def kept(request, monkeypatch):
 
 def bridge_pool():
     """The pool of the default database on the running loop."""
-    return pool.store().pools["default"]
+    return loops.store().pools["default"]
 
 
 async def all_returned():
     """Wait until psycopg_pool has what goes back to it."""
-    while pool.store().tasks:
-        await asyncio.wait(pool.store().tasks)
+    while loops.store().tasks:
+        await asyncio.wait(loops.store().tasks)
 
 
 async def out_of_the_pool():

@@ -515,7 +515,7 @@ class TestAsynchronous:
             await asyncio.sleep(0)
         assert not list(alive)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert set(chains._tasks) <= {asyncio.current_task()}
+        assert set(chains.tasks) <= {asyncio.current_task()}
 
     async def test_aborted_streams_of_threads_leave_no_thread(self):
         view = Rows(10**9)

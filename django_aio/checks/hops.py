@@ -32,8 +32,8 @@ from django_aio.checks import stores, templates
 from django_aio.checks.texts import by_module, imported, joined, remedy
 from django_aio.core.handlers.base import is_mixed_in
 from django_aio.core.management.commands.check import when_asked
-from django_aio.elsewhere import blocking_methods
 from django_aio.policy import is_cooperative, obstacle
+from django_aio.policy.classes import blocking_methods
 
 # What the asynchronous form of MiddlewareMixin calls, and what any middleware may have.
 MIXIN_HOOKS = ("process_request", "process_response")

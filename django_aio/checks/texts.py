@@ -9,8 +9,8 @@ from asgiref.sync import iscoroutinefunction
 from django.core.checks import CheckMessage, Info
 from django.utils.module_loading import import_string
 
-from django_aio.parts import name_of
 from django_aio.policy import Obstacle, obstacle
+from django_aio.policy.parts import name_of
 
 MOST_NAMES = 5
 

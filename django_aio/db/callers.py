@@ -18,7 +18,7 @@ from django.db import connections
 
 from django_aio.conf import OURS, is_below
 from django_aio.db import leases, sessions
-from django_aio.db.gates import innermost
+from django_aio.db.blocks import innermost
 
 # Functions of PostgreSQL, and of MySQL, that leave something in the session. In lower case.
 # And the view of settings, which may be updated.

@@ -3,7 +3,7 @@
 A generator that is left by `break` is closed by the loop, a little later and in a task of its own.
 When it holds an open `atomic()` block, what its consumer does meanwhile would still be in that
 block, and be rolled back with it. So the loop's finaliser of generators is wrapped: a block whose
-generator is about to be closed is `abandoned`, and every other statement waits at its gate until it
+generator is about to be closed is `abandoned`, and every other statement waits its turn until it
 has ended. (Python documentation, `sys.set_asyncgen_hooks()`; PEP 525.)
 
 The finaliser's task also gets the right context: it ends its own block, and a generator that the
@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 from django_aio.bridge import in_bridge, outer_frame, wait
-from django_aio.db.gates import Block, closing, held, innermost
+from django_aio.db.blocks import Block, closing, held, innermost
 
 # A frame of these kinds is called by the one that awaits it.
 AWAITED = (
@@ -59,7 +59,7 @@ class Finaliser:
         blocks = tuple(block for block in found if block.open)
         if blocks:
             for block in blocks:
-                block.gate.abandon(block)
+                block.turns.abandon(block)
         elif not _collecting:
             self._upstream(generator)  # dropped by who used it, in whose context it was
             return

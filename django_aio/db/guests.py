@@ -27,9 +27,10 @@ from django.db.utils import ConnectionHandler
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db import chains, sessions
-from django_aio.db.gates import Block, Session, innermost
+from django_aio.db.blocks import Block, Session, innermost
+from django_aio.db.handler import connection_of
 from django_aio.db.state import guests, on_loop, thread_id
-from django_aio.db.turns import interrupt, own_block
+from django_aio.db.statements import interrupt, own_block
 
 C = TypeVar("C", bound="SyncToAsync[..., Any] | AsyncToSync[..., Any]")
 
@@ -86,7 +87,7 @@ class Guest:
     def connection(self, handler: ConnectionHandler, alias: str) -> Any:
         """A connection that the chain has not used yet. Called by the guest's thread."""
         with self._lock:
-            return chains._connection(self.chain, handler, alias, self)
+            return connection_of(self.chain, handler, alias, self)
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
@@ -131,7 +132,7 @@ class Guest:
             for alias, block in self._entered.items():
                 own.refused[alias] = LEFT_BEHIND
                 for who in actors:
-                    block.gate.ban(who, LEFT_BEHIND)
+                    block.turns.ban(who, LEFT_BEHIND)
                 if self._begun:
                     spoil(block, actors)
             for alias, wrapper in list(chain.wrappers.items()) if self._begun else []:
@@ -147,7 +148,7 @@ class Guest:
                     wrapper.aio.chain = own
             self.chain = own
             for task in self.tasks:
-                chains._tasks[task] = own
+                chains.tasks[task] = own
 
     def _end_own(self) -> None:
         """The function of a guest that was left behind has returned."""
@@ -163,13 +164,13 @@ def spoil(block: Block, actors: Collection[Any]) -> None:
 
     What the `actors` have running in it is cancelled.
     """
-    gate = block.gate
+    turns = block.turns
     if not block.open:
         return
-    gate.cut(block, LEFT_BEHIND)
+    turns.cut(block, LEFT_BEHIND)
     block.spoiled = SPOILED
     block.wrapper.needs_rollback = True
-    if gate.holder in actors:
+    if turns.holder in actors:
         interrupt(block.wrapper)
 
 
@@ -183,7 +184,7 @@ def sync_to_async_call(
         task = asyncio.current_task()
         if task is None:
             return await upstream(self, *args, **kwargs)
-        chain = chains._own(task)
+        chain = chains.chain_of_task(task)
         chain.part()
         guest = Guest(chain, chains.joined_by(task))
 
@@ -255,7 +256,7 @@ def _rooted(
         before, known = innermost.get(), sessions.known.get()
         if begin is not None:
             begin()
-        chains._tasks[task] = guest.chain
+        chains.tasks[task] = guest.chain
         for alias, block in chains.joined_by(guest).items():
             chains.joins(task, alias, block)
         guest.tasks.add(task)
@@ -263,7 +264,7 @@ def _rooted(
             return await awaitable(*args, **kwargs)
         finally:
             guest.tasks.discard(task)
-            chains._tasks.pop(task, None)
+            chains.tasks.pop(task, None)
             guest.chain.part()
             innermost.set(before)
             if begin is not None:

@@ -365,11 +365,11 @@ def _release(alias: str) -> None:
     if state.lease is not None and state.lease.holds:
         raise InterfaceError("Leave hold_connection() first: it keeps the connection.")
     session, who = state.session, actor()
-    block = state.gate.transaction if state.gate is not None else None
+    block = state.turns.transaction if state.turns is not None else None
     if wrapper.in_atomic_block and (block is None or not block.joined):
         raise TransactionManagementError(IN_BLOCK)
-    if session is not None and session.gate.acquire(who, session):
-        session.gate.release(who)
+    if session is not None and session.turns.acquire(who, session):
+        session.turns.release(who)
     sessions.release(wrapper)
     part(wrapper)
     if wrapper.connection is not None and state.pooled:

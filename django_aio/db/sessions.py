@@ -22,8 +22,9 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-from django_aio.db.gates import Gate, Session, known_block
+from django_aio.db.blocks import Session, known_block
 from django_aio.db.state import actor
+from django_aio.db.turns import Turns
 
 _NONE: Mapping[str, Session] = MappingProxyType({})
 
@@ -43,9 +44,9 @@ def begin(wrapper: Any, *, joins: bool) -> Session:
     state = wrapper.aio
     session: Session | None = state.session
     if session is None:
-        state.gate = gate = state.gate or Gate()
-        session = state.session = Session(wrapper, gate)
-        gate.found(session)
+        state.turns = turns = state.turns or Turns()
+        session = state.session = Session(wrapper, turns)
+        turns.found(session)
     if joins:
         session.joins = state.touched = True
     if known.get().get(wrapper.alias) is not session:
@@ -61,13 +62,13 @@ def opening(wrapper: Any) -> Iterator[None]:
     """
     session = wrapper.aio.session
     who = actor()
-    shared = session is not None and session.gate.blocks == [session]
-    waits = shared and wrapper.connection is None and session.gate.acquire(who, session)
+    shared = session is not None and session.turns.blocks == [session]
+    waits = shared and wrapper.connection is None and session.turns.acquire(who, session)
     try:
         yield
     finally:
         if waits:
-            session.gate.release(who)
+            session.turns.release(who)
 
 
 def release(wrapper: Any) -> None:
@@ -77,11 +78,11 @@ def release(wrapper: Any) -> None:
     if session is None:
         return
     session.released = True
-    gate = session.gate
-    state.busy = state.busy or gate.holder not in (None, actor())
-    gate.pop(session)
-    if not gate.blocks:
-        state.gate = None
+    turns = session.turns
+    state.busy = state.busy or turns.holder not in (None, actor())
+    turns.pop(session)
+    if not turns.blocks:
+        state.turns = None
 
 
 def begin_request(own: Any) -> None:
@@ -112,7 +113,7 @@ def lender(wrapper: Any) -> Any:
     state = wrapper.aio
     if session is None or not session.open or session.wrapper is wrapper or state is None:
         return None
-    if known_block(session.gate) is not None:
+    if known_block(session.turns) is not None:
         return session.wrapper
     if wrapper.connection is not None or state.kept is not None or not state.pooled:
         return None

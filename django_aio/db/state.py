@@ -18,8 +18,9 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, wait
 
 if TYPE_CHECKING:
-    from django_aio.db.gates import Gate, Session
+    from django_aio.db.blocks import Session
     from django_aio.db.leases import Lease
+    from django_aio.db.turns import Turns
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class State:
     """The state of one logical connection in a chain.
 
     Touched by the chain's owner, and by a guest while the owner waits for it: one at a time. The
-    gate, which joined tasks and threads use, has a lock of its own.
+    turns, which joined tasks and threads use, has a lock of its own.
     """
 
     __slots__ = (
@@ -46,7 +47,6 @@ class State:
         "chain",
         "driver",
         "ended_by",
-        "gate",
         "interrupting",
         "kept",
         "lease",
@@ -59,6 +59,7 @@ class State:
         "shared",
         "stateful",
         "touched",
+        "turns",
         "worker",
     )
 
@@ -68,7 +69,7 @@ class State:
         # The loop whose pool it draws on; None for the connection of a plain thread, which a
         # coroutine of a one-off loop borrows.
         self.loop = loop
-        self.gate: Gate | None = None  # in a transaction, or a session
+        self.turns: Turns | None = None  # in a transaction, or a session
         # What holds the physical connection for the chain, and whether code that is not the ORM's
         # may have left anything on it: see sessions.py.
         self.session: Session | None = None
@@ -94,13 +95,13 @@ class State:
         # Whether the engine is a third party's, which may keep session state of its own.
         self.stateful = False
 
-    def settle(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def wait_on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the chain's loop and wait: in the bridge, or in a guest thread."""
         assert self.loop is not None
-        return settle_on(self.loop, coroutine)
+        return wait_on(self.loop, coroutine)
 
 
-def settle_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+def wait_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on `loop` and wait: in the bridge, or in a thread.
 
     The bridge may be on another loop: that of a coroutine that a guest thread runs on a loop of its

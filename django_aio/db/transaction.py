@@ -11,18 +11,20 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS
 
 from django_aio.bridge import in_bridge, run, wait
-from django_aio.db import chains, leases
-from django_aio.db.atomic import end_transaction
+from django_aio.db import leases
+from django_aio.db.blocks import Block, innermost, is_inside, known_block
 from django_aio.db.callers import look_at, looked_at
-from django_aio.db.gates import Block, Gate, innermost, is_inside, known_block
+from django_aio.db.ending import end_transaction
+from django_aio.db.handler import current_connection
 from django_aio.db.shield import unshielded
 from django_aio.db.state import actor
-from django_aio.db.turns import block_further_out, spoil, take_turn
+from django_aio.db.statements import block_further_out, spoil, take_turn
+from django_aio.db.turns import Turns
 
 
 def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,8 +38,8 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
         looks = state.loop is not None and (state.session is None or not state.session.joins)
         if looks:
             executor = look_at(self, sql, executor)
-        gate = take_turn(self.db)
-        whole = state.gate
+        turns = take_turn(self.db)
+        whole = state.turns
         try:
             state.driver.tidy(self.db)
             return upstream(self, sql, params, many, executor)
@@ -47,19 +49,19 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             if looks:
                 looked_at(self)
-            if gate is not None:
-                gate.release(actor())
+            if turns is not None:
+                turns.release(actor())
 
     return _execute_with_wrappers
 
 
-def _cancelled(cursor: Any, gate: Gate | None) -> None:
+def _cancelled(cursor: Any, turns: Turns | None) -> None:
     """A statement was cancelled: close its cursor.
 
     Django does so for every Exception, which a CancelledError is not: the lease of the cursor, or
     the server's cursor, would stay.
     """
-    spoil(cursor.db, gate)
+    spoil(cursor.db, turns)
     if "close" in vars(cursor) or getattr(cursor.cursor, "name", None):
         with contextlib.suppress(Exception):
             cursor.close()
@@ -77,8 +79,8 @@ def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any
         if state is None or not self.run_on_commit:
             upstream(self)
             return
-        if state.gate is not None and not self.in_atomic_block:
-            outermost = state.gate.transaction
+        if state.turns is not None and not self.in_atomic_block:
+            outermost = state.turns.transaction
             end_transaction(self)
             if outermost is not None and is_inside(outermost):
                 innermost.set(outermost.parent)
@@ -100,18 +102,18 @@ def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
     def on_commit(self: Any, func: Callable[..., Any], robust: bool = False) -> None:
         if iscoroutinefunction(func):
             func = _awaited(func)
-        if self.aio is not None and self.aio.gate is not None:
-            _await_closing(self.aio.gate)
+        if self.aio is not None and self.aio.turns is not None:
+            _await_closing(self.aio.turns)
         block = block_further_out(self)
         upstream(self if block is None else _Outer(self, block), func, robust)
 
     return on_commit
 
 
-def _await_closing(gate: Gate) -> None:
+def _await_closing(turns: Turns) -> None:
     """Let a block whose generator was left end first. Its hooks never run."""
-    gate.let_end(actor())
-    if gate.closing_block() is not None and known_block(gate) is None:
+    turns.let_end(actor())
+    if turns.closing_block() is not None and known_block(turns) is None:
         raise SynchronousOnlyOperation(CLOSING)
 
 
@@ -152,7 +154,6 @@ needs_rollback = property(_get_needs_rollback, _set_needs_rollback)
 
 def _awaited(func: Callable[[], Any]) -> Callable[[], Any]:
     """A callback that awaits `func()`: in the bridge, or on a loop of its own."""
-    from asgiref.sync import async_to_sync
 
     @functools.wraps(func, updated=())
     def call() -> Any:
@@ -166,7 +167,7 @@ async def aon_commit(
 ) -> None:
     """Register `func` to be called when the current transaction commits; at once if there is none.
 
-    The asynchronous twin of `transaction.on_commit()`: `func` may be a coroutine function, and is
+    The async form of `transaction.on_commit()`: `func` may be a coroutine function, and is
     awaited. With `robust`, an exception of `func` is logged and the other callbacks still run.
     (Django documentation, "Performing actions after commit".)
     """
@@ -174,4 +175,4 @@ async def aon_commit(
 
 
 def _on_commit(alias: str, func: Callable[[], Any], robust: bool) -> None:
-    chains.current_connection(alias).on_commit(func, robust)
+    current_connection(alias).on_commit(func, robust)

@@ -1,132 +1,228 @@
-"""The turn of a statement: which block it belongs to, and the wait for it.
+"""Who may use a connection in a transaction, and when: its members take turns.
 
-Whoever is about to send something on a connection that is in a transaction takes the turn of its
-own block there (`gates.py`): statements, and the rows of a server-side cursor.
+A task or thread that starts inside a transaction joins it (R3): its statements run in the
+transaction, one at a time. A statement that belongs to one savepoint must not run while another
+task has a savepoint open further in, or rolling that one back would undo it; so it waits until its
+own block is the innermost. Two tasks that each open savepoints therefore run them in some order,
+one after the other.
+
+A turn lasts for one statement, and for the whole entry and exit of a block, while the depth is
+changing. (`statements.py` finds the block that a statement belongs to.) Guarded by
+`tests/db/test_turns.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
-from typing import Any
+import concurrent.futures
+import threading
+from typing import Any, NamedTuple
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.transaction import TransactionManagementError
 
-from django_aio.db import chains, sessions
-from django_aio.db.gates import Block, Gate, ended, innermost, known_block
-from django_aio.db.generators import let_close
-from django_aio.db.state import actor, connecting
+from django_aio.bridge import in_bridge, wait
+from django_aio.db.blocks import Block, Session, close, closing, ended
 
-ROLLED_BACK = (
-    "A statement in this 'atomic' block was cancelled, so the block was rolled back: the database "
-    "has given up the transaction. Let the cancellation leave the block, or put a block of its own "
-    "round what may be cancelled."
-)
+Turn = concurrent.futures.Future[None]
 
 
-def own_block(wrapper: Any) -> Block | None:
-    """The block that a statement of this task or thread belongs to, or None.
+class _Waiter(NamedTuple):
+    """Who waits for a turn, and how."""
 
-    The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
-    is in the innermost block: nobody else of the chain can be running.
+    turn: Turn
+    who: Any
+    block: Block | None
+    rolls_back: bool  # to end that block
+    closes: tuple[Block, ...]  # the blocks of the generator that it closes
 
-    Raises TransactionManagementError for a task or thread that has joined, and whose block was
-    ended from outside.
+
+class Turns:
+    """Lets the users of one transaction in, one at a time, first come first served.
+
+    Any thread, under `_lock`. Whoever ends a turn gives the next to the first that may have it: if
+    all were only woken up, a task that runs one statement after another would keep the others out.
     """
-    gate = None if wrapper.aio is None else wrapper.aio.gate
-    if gate is None:
-        return None
-    cut = None
-    block = innermost.get()
-    while block is not None and not (block.gate is gate and block.is_usable):
-        if block.gate is gate and block.cut_short is not None:
-            cut = cut or block
-        block = block.parent
-    if chains.member_of(wrapper.aio.chain):
-        # What a joined task has entered is not the chain's.
-        own = (each for each in reversed(gate.blocks) if not each.joined)
-        return block or next(own, None)
-    if cut is not None:
-        raise ended(cut)
-    return block or wrapper.aio.session
 
+    __slots__ = ("_banned", "_lock", "_waiting", "blocks", "holder")
 
-def block_further_out(wrapper: Any) -> Block | None:
-    """The block that this task or thread is in, where it is not the innermost one.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiter] = []
+        self._banned: dict[Any, str] = {}
+        self.blocks: list[Block] = []  # outermost first
+        self.holder: Any = None
 
-    What is asked of the transaction's state is meant for that block. Django keeps the state of the
-    innermost, which may be another task's. None as well for who ends a block: Django goes from one
-    to the next itself.
-    """
-    state = wrapper.aio
-    gate = None if state is None else state.gate
-    if gate is None or (state.ended_by is not None and state.ended_by == actor()):
-        return None
-    block = known_block(gate)
-    return None if block is None or block in gate.blocks[-1:] else block
+    def acquire(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> bool:
+        """Wait until nobody uses the connection and `block` is the innermost open one.
 
+        With `rolls_back` it need not be the innermost: those further in end with it.
 
-def take_turn(wrapper: Any) -> Gate | None:
-    """Wait for the turn of this task or thread. Returns the gate to release, if it took one.
-
-    Raises TransactionManagementError where the transaction that it had joined has ended, or it was
-    left behind by who waited for it.
-    """
-    state = wrapper.aio
-    if state is None or chains.of_plain_thread(wrapper):
-        return None
-    while True:
-        gate = state.gate
-        if gate is None:
-            inherits = innermost.get() is not None or sessions.known.get()
-            if inherits and not chains.member_of(state.chain):
-                raise chains.refusal() or ended()
-            return None
-        who = actor()
-        if gate.holder == who or connecting.get() is wrapper:
-            return None  # a statement of the entry or the end of a block, or of connecting
-        block = own_block(wrapper)
-        let_close(block)
+        Returns False if it is the turn of `who` already, as for the SAVEPOINT statement inside the
+        entry of a block. Raises TransactionManagementError if the block has ended meanwhile, and
+        SynchronousOnlyOperation in a coroutine, which could only stop the loop.
+        """
+        if self.holder == who:
+            return False
+        turn = self.ask(who, block, rolls_back=rolls_back)
+        if turn is None:
+            return True
+        if asyncio._get_running_loop() is not None and not in_bridge():
+            # To wait would stop the loop, and with it whoever has the turn.
+            self.withdraw(who, turn)
+            raise SynchronousOnlyOperation(OTHERS_TURN)
         try:
-            return gate if gate.acquire(who, block) else None
-        except TransactionManagementError:
-            # The generator that held the block was left, and has been closed meanwhile: the
-            # statement is one after the block.
-            if block is None or block.open or not chains.member_of(state.chain):
-                raise
+            if in_bridge():
+                wait(asyncio.wrap_future(turn))
+            else:
+                turn.result()
+        except BaseException:
+            self.withdraw(who, turn)
+            raise
+        return True
+
+    def ask(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> Turn | None:
+        """Begin a turn and return None, or return the turn to wait for. Never waits.
+
+        Raises TransactionManagementError if the block has ended: its turn would never come.
+        """
+        with self._lock:
+            if who in self._banned:
+                raise TransactionManagementError(self._banned[who])
+            if block is not None and not block.open:
+                raise ended(block)
+            if self.holder is None and self._may_enter(block, rolls_back, closing.get()):
+                self.holder = who
+                return None
+            waiter = _Waiter(concurrent.futures.Future(), who, block, rolls_back, closing.get())
+            self._waiting.append(waiter)
+            return waiter.turn
+
+    def withdraw(self, who: Any, turn: Turn) -> None:
+        """Who asked does not wait any longer: the turn, if it came, is the next one's."""
+        if not turn.cancel() and turn.exception() is None:
+            self.release(who)
+
+    def _may_enter(self, block: Block | None, rolls_back: bool, closes: tuple[Block, ...]) -> bool:
+        if block is not None and block.abandoned and block not in closes:
+            return False
+        return (rolls_back and block is not None) or self._is_innermost(block)
+
+    def _is_innermost(self, block: Block | None) -> bool:
+        return not self.blocks or block is None or self.blocks[-1] is block
+
+    def let_end(self, who: Any) -> None:
+        """Wait until the innermost block is none whose generator is being closed.
+
+        What is asked of the transaction is then asked after that block. Does not wait where nobody
+        can.
+        """
+        while self.holder != who and (block := self.closing_block()) is not None:
+            if asyncio._get_running_loop() is not None and not in_bridge():
+                return
+            try:
+                self.acquire(who, block)
+            except TransactionManagementError:
+                if block.open:
+                    raise
+
+    def closing_block(self) -> Block | None:
+        """The innermost block, if its generator is being closed, but by this context."""
+        block = self.blocks[-1] if self.blocks else None
+        return None if block is None or block.is_usable else block
+
+    def release(self, who: Any) -> None:
+        """Let the next one in. Does nothing unless it is the turn of `who`."""
+        with self._lock:
+            if self.holder == who:
+                self.holder = None
+                self._admit()
+
+    def _admit(self) -> None:
+        """Settle every turn that can be: under the lock."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.who in self._banned:
+                _refuse(each.turn, TransactionManagementError(self._banned[each.who]))
+            elif each.block is not None and not each.block.open:
+                _refuse(each.turn, ended(each.block))
+            elif self.holder is None and self._may_enter(*each[2:]):
+                self.holder = each.who if _grant(each.turn) else None
+            else:
+                self._waiting.append(each)
+
+    def push(self, block: Block) -> None:
+        """A block was entered. It is the caller's turn."""
+        with self._lock:
+            self.blocks.append(block)
+
+    def found(self, session: Session) -> None:
+        """A session begins, round all blocks."""
+        with self._lock:
+            self.blocks.insert(0, session)
+
+    @property
+    def transaction(self) -> Block | None:
+        """The outermost block of the transaction that is open, or None."""
+        return next((block for block in self.blocks[:2] if type(block) is not Session), None)
+
+    def pop(self, block: Block) -> Block | None:
+        """A block was left. It is the caller's turn. Returns the innermost that is left."""
+        with self._lock:
+            close(block)
+            if block in self.blocks:
+                self.blocks.remove(block)
+            return self.blocks[-1] if self.blocks else None
+
+    def cut(self, outer: Block | None, why: str) -> None:
+        """End all blocks further in than `outer`, or all: nobody leaves them in order any more."""
+        with self._lock:
+            at = self.blocks.index(outer) + 1 if outer in self.blocks else 0
+            inner = self.blocks[at:]
+            for block in inner:
+                close(block)
+                block.cut_short = why
+            del self.blocks[at:]
+            if outer is not None and inner and outer.wrapper.in_atomic_block:
+                # Nobody takes back what Django has noted for them.
+                savepoints, blocks = outer.depth
+                del outer.wrapper.savepoint_ids[savepoints:]
+                del outer.wrapper.atomic_blocks[blocks:]
+            self._admit()
+
+    def spoil(self, why: str) -> None:
+        """The transaction is lost with its connection: none of its blocks can commit."""
+        with self._lock:
+            for block in self.blocks:
+                block.spoiled = block.spoiled or why
+
+    def abandon(self, block: Block) -> None:
+        """The generator that the block was entered in is being closed: others wait for its end."""
+        with self._lock:
+            block.abandoned = True
+
+    def ban(self, who: Any, why: str) -> None:
+        """Refuse `who` from now on, with TransactionManagementError."""
+        with self._lock:
+            self._banned[who] = why
+            self._admit()
 
 
-def interrupt(wrapper: Any) -> None:
-    """Cancel what somebody else has running on the connection. Waits for nothing; any thread."""
-    wrapper.aio.interrupting = wrapper.aio.driver.interrupt(wrapper)
+def _grant(turn: Turn) -> bool:
+    """Tell a waiter that it is its turn. Returns False if it waits no more."""
+    if not turn.set_running_or_notify_cancel():
+        return False
+    turn.set_result(None)
+    return True
 
 
-def spoil(wrapper: Any, gate: Gate | None) -> None:
-    """A statement was cancelled. If that has ended the transaction, its block cannot commit.
-
-    `gate` is what the connection had when the statement began: what has another since is another's.
-    """
-    if not wrapper.in_atomic_block or wrapper.aio.gate is not gate:
-        return
-    if wrapper.aio.driver.is_intact(wrapper):
-        return
-    wrapper.needs_rollback = True
-    block = own_block(wrapper)
-    if block is not None and block.spoiled is None:
-        block.spoiled = ROLLED_BACK
+def _refuse(turn: Turn, error: Exception) -> None:
+    if turn.set_running_or_notify_cancel():
+        turn.set_exception(error)
 
 
-@contextlib.contextmanager
-def turn(wrapper: Any) -> Iterator[None]:
-    """Take the turn for the length of a `with` block."""
-    gate = take_turn(wrapper)
-    whole = None if wrapper.aio is None else wrapper.aio.gate
-    try:
-        yield
-    except asyncio.CancelledError:
-        spoil(wrapper, whole)
-        raise
-    finally:
-        if gate is not None:
-            gate.release(actor())
+OTHERS_TURN = (
+    "Another task is using this connection, which they share in a transaction or because of what a "
+    "raw cursor may have set. Synchronous code in a coroutine (DJANGO_ALLOW_ASYNC_UNSAFE) cannot "
+    "wait for that. Await the a-prefixed method, or use 'await run(function)'."
+)

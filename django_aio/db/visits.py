@@ -21,7 +21,7 @@ from django.db import DatabaseError, connections
 from django.db.transaction import TransactionManagementError
 
 from django_aio.db import chains
-from django_aio.db.gates import Block, Session, innermost
+from django_aio.db.blocks import Block, Session, innermost
 from django_aio.db.guests import LEFT_BEHIND, spoil
 from django_aio.db.leases import RAW_CURSOR
 from django_aio.db.state import actor

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
+from django_aio.awaiting import await_value
 from django_aio.bridge import BridgeError, run
 from django_aio.db.models import twin
-from django_aio.forms.subclasses import entry, settle
+from django_aio.forms.subclasses import REMEDY, entry
+from django_aio.hooks import refusal
 
 # Of forms, formsets, bound fields and lists of errors.
 arender = twin("render")
@@ -80,7 +82,8 @@ def get_initial_for_field(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def get_initial_for_field(self: Any, field: Any, field_name: str) -> Any:
         value = upstream(self, field, field_name)
         if asyncio.iscoroutine(value):
-            return settle(value, f"initial of {type(self).__qualname__}.{field_name}")
+            name = f"initial of {type(self).__qualname__}.{field_name}"
+            return await_value(value, refusal(name, REMEDY))
         return value
 
     return get_initial_for_field

@@ -29,7 +29,7 @@ from django.utils.choices import normalize_choices as upstream_normalize_choices
 
 from django_aio.bridge import in_bridge
 from django_aio.conf import OURS, is_below
-from django_aio.hooks import adopt, adopting, hook, is_hook, refusal, settled
+from django_aio.hooks import adopt, adopting, hook, is_hook
 from django_aio.policy import in_thread, is_cooperative
 
 REMEDY = (
@@ -118,14 +118,6 @@ def _distrusted(form: Any) -> type | None:
     if isinstance(inner, type) and not is_cooperative(inner):
         return inner
     return None
-
-
-def settle(answer: Any, name: str, remedy: str = REMEDY) -> Any:
-    """The answer of a function that the user gave, awaited if it is awaitable.
-
-    Raises BridgeError where that is not possible, as a hook does.
-    """
-    return settled(answer, refusal(name, remedy))
 
 
 def normalize_choices(value: Any, **options: Any) -> Any:

@@ -19,13 +19,13 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.db.models import Model
 
+from django_aio.awaiting import await_call, await_value
 from django_aio.bridge import in_bridge
 from django_aio.db.models import twin
-from django_aio.forms.subclasses import adopt_named, settle
+from django_aio.forms.subclasses import adopt_named
 from django_aio.hooks import adopting, refusal
-from django_aio.hooks import settle as settle_call
-from django_aio.parts import name_of
 from django_aio.policy import in_thread, is_cooperative
+from django_aio.policy.parts import name_of
 
 REMEDY = (
     "Call 'await form.ais_valid()' or 'await instance.afull_clean()', or run the function that "
@@ -95,9 +95,9 @@ class _Validating:
 def _call(validator: Any, value: Any) -> None:
     """Call a validator where the policy says, and wait for its answer."""
     if iscoroutinefunction(validator) or iscoroutinefunction(getattr(validator, "__call__", None)):  # noqa: B004
-        settle_call(functools.partial(validator, value), refusal(name_of(validator), REMEDY))
+        await_call(functools.partial(validator, value), refusal(name_of(validator), REMEDY))
         return
     call = validator
     if in_bridge() and not is_cooperative(validator):
         call = in_thread(validator, "validator")
-    settle(call(value), name_of(validator), REMEDY)
+    await_value(call(value), refusal(name_of(validator), REMEDY))

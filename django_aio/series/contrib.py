@@ -7,9 +7,9 @@ TABLE: tuple[Patch, ...] = (
     *of(
         "django.contrib.sessions.backends.base",
         rebind("sync_to_async", "policy:by_policy", "session engines run where the policy says"),
-        replace(
-            "SessionBase.__init__",
-            "contrib.sessions.backends.base:init",
+        add(
+            "SessionBase.__new__",
+            "contrib.sessions.backends.base:new",
             "session engines run where the policy says",
         ),
         replace(
@@ -40,7 +40,7 @@ TABLE: tuple[Patch, ...] = (
     ),
     *of(
         "django.contrib.staticfiles.views",
-        replace("serve", "contrib.staticfiles.views:serve", "the finders look in a thread"),
+        replace("serve", "views.static:serve", "the finders look in a thread"),
         on_import=True,
     ),
     *of(
@@ -50,7 +50,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "ModelBackend.aauthenticate",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "the password of a user who does not exist is hashed by the executor",
             on_import=True,
         ),
@@ -61,29 +61,27 @@ TABLE: tuple[Patch, ...] = (
         rebind("sync_to_async", "policy:by_policy", "user_passes_test on the loop"),
         replace(
             "user_passes_test",
-            "contrib.auth.decorators:user_passes_test",
+            "contrib.auth.access:user_passes_test",
             "what a test answers is awaited",
         ),
         app="django.contrib.auth",
     ),
     *of(
         "django.contrib.sessions.backends.cached_db",
-        replace(
-            "SessionStore.aexists", "utils.coroutines:bridged", "the cache is asked on the loop"
-        ),
+        replace("SessionStore.aexists", "awaiting:bridged", "the cache is asked on the loop"),
         on_import=True,
     ),
     *of(
         "django.contrib.sessions.backends.file",
         replace(
             "SessionStore.{}",
-            "contrib.sessions.backends.file:in_thread",
+            "threads:in_thread_from_bridge",
             "files are read and written in a thread",
             names="load create save exists delete clear_expired",
         ),
         replace(
             "SessionStore.{}",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "files are read and written in a thread",
             names="aload acreate asave aexists adelete aclear_expired",
         ),
@@ -106,7 +104,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "aupdate_session_auth_hash",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "request.user may have to be looked up",
             on_import=True,
         ),
@@ -140,7 +138,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "acheck_password",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "acheck_password() hashes by the executor, where it does not use a thread yet",
         ),
         on_import=True,
@@ -149,7 +147,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.auth.base_user",
         replace(
             "AbstractBaseUser.acheck_password",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "passwords are hashed by the executor, a hash that is renewed too",
         ),
         on_import=True,
@@ -158,7 +156,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.auth.models",
         replace(
             "UserManager._acreate_user",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "acreate_user() hashes by the executor",
         ),
         app="django.contrib.auth",
@@ -179,12 +177,12 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.auth.mixins",
         replace(
             "UserPassesTestMixin.dispatch",
-            "contrib.auth.mixins:dispatch_if_passed",
+            "contrib.auth.access:dispatch_if_passed",
             "async def test_func()",
         ),
         replace(
             "PermissionRequiredMixin.dispatch",
-            "contrib.auth.mixins:dispatch_if_permitted",
+            "contrib.auth.access:dispatch_if_permitted",
             "async def has_permission()",
         ),
         app="django.contrib.auth",
@@ -194,7 +192,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.options",
         add(
             "BaseModelAdmin.__init_subclass__",
-            "contrib.admin.options:init_subclass",
+            "contrib.admin.options:admin_init_subclass",
             "async def in the place of the methods of ModelAdmin and inlines",
         ),
         replace(
@@ -233,7 +231,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.filters",
         add(
             "ListFilter.__init_subclass__",
-            "contrib.admin.filters:init_subclass",
+            "contrib.admin.options:filter_init_subclass",
             "async def in the place of the methods of list filters",
         ),
         on_import=True,
@@ -242,7 +240,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.views.main",
         add(
             "ChangeList.__init_subclass__",
-            "contrib.admin.views.main:init_subclass",
+            "contrib.admin.options:changelist_init_subclass",
             "async def in the place of the methods of ChangeList",
         ),
         on_import=True,
@@ -251,7 +249,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.views.autocomplete",
         replace(
             "AutocompleteJsonView.get",
-            "contrib.admin.views.autocomplete:get",
+            "contrib.admin.sites:search",
             "admin classes are searched where the policy says",
         ),
         on_import=True,
@@ -260,7 +258,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.helpers",
         rebind(
             "lookup_field",
-            "contrib.admin.utils:lookup_field",
+            "contrib.admin.options:lookup_field",
             "coroutine functions in readonly_fields",
         ),
         on_import=True,
@@ -269,7 +267,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.templatetags.admin_list",
         rebind(
             "lookup_field",
-            "contrib.admin.utils:lookup_field",
+            "contrib.admin.options:lookup_field",
             "coroutine functions in list_display",
         ),
         on_import=True,

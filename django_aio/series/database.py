@@ -44,7 +44,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "BaseDatabaseWrapper.validate_thread_sharing",
-            "db.chains:validate_thread_sharing",
+            "db.handler:validate_thread_sharing",
             "the threads of a chain share its connections",
         ),
         replace(
@@ -107,17 +107,17 @@ TABLE: tuple[Patch, ...] = (
         "django.db.utils",
         add(
             "ConnectionHandler.__getitem__",
-            "db.chains:getitem",
+            "db.handler:getitem",
             "every chain of calls has its own connections",
         ),
         add(
             "ConnectionHandler.__setitem__",
-            "db.chains:setitem",
+            "db.handler:setitem",
             "a connection is set for the chain",
         ),
         add(
             "ConnectionHandler.__delitem__",
-            "db.chains:delitem",
+            "db.handler:delitem",
             "a connection is removed from the chain",
         ),
     ),
@@ -125,7 +125,7 @@ TABLE: tuple[Patch, ...] = (
         "django.utils.connection",
         replace(
             "BaseConnectionHandler.all",
-            "db.chains:all_connections",
+            "db.handler:all_connections",
             "connections.all() lists the chain's",
         ),
     ),

@@ -168,7 +168,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "{}",
-            "utils.coroutines:bridged",
+            "awaiting:bridged",
             "managers may query",
             names="aget_object_or_404 aget_list_or_404",
         ),

@@ -192,7 +192,7 @@ TABLE: tuple[Patch, ...] = (
         "django.middleware.csrf",
         replace(
             "_get_failure_view",
-            "middleware.csrf:get_failure_view",
+            "middleware:get_failure_view",
             "CSRF_FAILURE_VIEW runs where the policy says",
         ),
         on_import=True,
@@ -207,7 +207,7 @@ TABLE: tuple[Patch, ...] = (
         "django.urls.conf",
         rebind(
             "URLPattern",
-            "urls.resolvers:url_pattern",
+            "protocols.routes:url_pattern",
             "path() to an ASGI application matches what is below it",
         ),
     ),
@@ -265,7 +265,7 @@ TABLE: tuple[Patch, ...] = (
         ),
         replace(
             "FileBasedCache.{}",
-            "core.cache.backends.filebased:in_thread",
+            "threads:in_thread_from_bridge",
             "files are read and written in a thread",
             names="get touch delete has_key clear",
         ),
@@ -307,7 +307,7 @@ TABLE: tuple[Patch, ...] = (
         "django.middleware.gzip",
         replace(
             "compress_string",
-            "middleware.gzip:compress_string",
+            "middleware:compress_string",
             "large pages are compressed in a thread",
         ),
         on_import=True,

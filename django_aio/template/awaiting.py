@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from django.utils.safestring import SafeString
 
-from django_aio import hooks
+from django_aio.awaiting import await_value
 
 # What most variables are: one look tells that there is nothing to wait for.
 PLAIN = frozenset(
@@ -58,7 +58,7 @@ def is_awaitable(kind: type) -> bool:
     return kind is AsyncGeneratorType or hasattr(kind, "__await__")
 
 
-def settle(thing: Any, name: str, memo: Memo | None = None, remedy: str = REMEDY) -> Any:
+def await_variable(thing: Any, name: str, memo: Memo | None = None, remedy: str = REMEDY) -> Any:
     """The result of an awaitable, or the list of what an asynchronous generator yields.
 
     `name` is what the error calls it, and `remedy` how the error ends. With `memo`, the second call
@@ -76,12 +76,12 @@ def settle(thing: Any, name: str, memo: Memo | None = None, remedy: str = REMEDY
     return known.result()
 
 
-def settled(value: Any, name: str) -> Any:
-    """The value itself, or its result if it is an awaitable. Raises what `settle()` raises."""
+def await_result(value: Any, name: str) -> Any:
+    """The value, or its result if it is awaitable. Raises what `await_variable()` raises."""
     kind = type(value)
     if kind in PLAIN or not is_awaitable(kind):
         return value
-    return settle(value, name)
+    return await_variable(value, name)
 
 
 def _outcome(thing: Any, name: str, remedy: str) -> Outcome:
@@ -92,7 +92,7 @@ def _outcome(thing: Any, name: str, remedy: str) -> Outcome:
 
 
 def _wait(thing: Any, name: str, remedy: str) -> Any:
-    return hooks.settled(
+    return await_value(
         thing if hasattr(type(thing), "__await__") else read_out(thing),
         f"{name} is awaitable ({type(thing).__name__}), and synchronous code that a coroutine "
         f"called directly cannot wait for it. {remedy}",

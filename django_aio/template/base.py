@@ -21,7 +21,7 @@ from django.template.context import Context
 from django_aio.bridge import in_bridge, run
 from django_aio.conf import OURS, is_below
 from django_aio.policy import in_thread, is_cooperative
-from django_aio.template.awaiting import PLAIN, Memo, is_awaitable, new_memo, settle
+from django_aio.template.awaiting import PLAIN, Memo, await_variable, is_awaitable, new_memo
 from django_aio.template.calls import adapt
 from django_aio.template.streams import Sink, stream
 
@@ -77,7 +77,9 @@ def resolve(upstream: Lookup) -> Lookup:
         # Upstream calls what it finds, and its rules for errors hold for the wait too.
         rest = copy.copy(self)
         rest.lookups = (RESULT, *left)
-        wait = functools.partial(settle, value, f"The variable {self.var!r}", _memo(context))
+        wait = functools.partial(
+            await_variable, value, f"The variable {self.var!r}", _memo(context)
+        )
         return resolve(rest, _context_of(wait, context))
 
     return resolve
@@ -143,12 +145,12 @@ def _by_policy(cls: type, render_annotated: Lookup) -> Lookup:
 
     The class's and not the node's: nodes are copied.
     """
-    elsewhere = in_thread(render_annotated, "template tag", of=cls)
+    render_in_thread = in_thread(render_annotated, "template tag", of=cls)
 
     @functools.wraps(render_annotated)
     def call(self: Any, context: Any) -> Any:
         if in_bridge() and not is_cooperative(type(self)):
-            return elsewhere(self, context)
+            return render_in_thread(self, context)
         return render_annotated(self, context)
 
     setattr(call, ADOPTED, True)

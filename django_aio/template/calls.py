@@ -19,9 +19,9 @@ from django.utils.functional import cached_property
 
 from django_aio.bridge import in_bridge
 from django_aio.conf import OURS, is_below
-from django_aio.parts import module_of, name_of
 from django_aio.policy import in_thread, is_cooperative
-from django_aio.template.awaiting import settled
+from django_aio.policy.parts import module_of, name_of
+from django_aio.template.awaiting import await_result
 
 # What Django looks for on the function of a filter.
 FLAGS = ("expects_localtime", "is_safe", "needs_autoescape", "_filter_name")
@@ -36,14 +36,14 @@ def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
     if is_plain(func):
         return func
     asynchronous = is_asynchronous(func)
-    elsewhere = func if asynchronous else in_thread(func, kind)
+    call_in_thread = func if asynchronous else in_thread(func, kind)
     name = f"The result of the {kind} {name_of(func)}"
 
     # Not all that wraps() copies: this is not a coroutine function.
     @functools.wraps(func, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         hops = not asynchronous and in_bridge() and not is_cooperative(func)
-        return settled((elsewhere if hops else func)(*args, **kwargs), name)
+        return await_result((call_in_thread if hops else func)(*args, **kwargs), name)
 
     for flag in FLAGS:
         if hasattr(func, flag):

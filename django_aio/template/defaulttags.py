@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from django_aio.template.awaiting import read_out, settle
+from django_aio.template.awaiting import await_variable, read_out
 
 
 def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
@@ -35,7 +35,7 @@ class _Sequence:
         kind = type(value)
         if not hasattr(kind, "__aiter__") or hasattr(kind, "__iter__"):  # a queryset has both
             return value
-        return settle(read_out(value), f"The sequence {self._expression}")
+        return await_variable(read_out(value), f"The sequence {self._expression}")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked for while it is copied

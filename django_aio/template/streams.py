@@ -29,8 +29,8 @@ from typing import Any
 from django.template import defaulttags, loader_tags
 from django.utils.safestring import SafeString
 
+from django_aio.awaiting import Step
 from django_aio.bridge import run
-from django_aio.utils.coroutines import Step
 
 # By name: partials are new in Django 6.0. Exactly these, for a subclass may do something else.
 PASSING = frozenset(

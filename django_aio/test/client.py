@@ -14,8 +14,8 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 
-from django_aio.core.handlers.ending import until_thread_is_idle
-from django_aio.db import chains
+from django_aio.db.handler import begin_request
+from django_aio.protocols.ending import until_thread_is_idle
 
 
 def call(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -23,7 +23,7 @@ def call(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
 
     @functools.wraps(upstream)
     async def __call__(self: Any, scope: dict[str, Any]) -> Any:
-        chains.begin_request()
+        begin_request()
         async with ThreadSensitiveContext():
             try:
                 return await upstream(self, scope)

@@ -15,7 +15,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.test import testcases
 from django.utils._os import safe_join
 
-from django_aio.core.handlers.files import in_some_thread
+from django_aio.threads import in_any_thread
 
 
 def served_by(handler: type[Any], application: Any) -> Any:
@@ -50,7 +50,7 @@ class _Folder(_Files):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         served = scope["type"] == "http" and self._should_handle(scope["path"])
-        if served and await in_some_thread(self._has, scope["path"]):
+        if served and await in_any_thread(self._has, scope["path"]):
             await super().__call__(scope, receive, send)
         else:
             await self.application(scope, receive, send)

@@ -29,9 +29,9 @@ from django.core.handlers.asgi import ASGIHandler
 from django.test import testcases
 from django.test.testcases import LiveServerTestCase, LiveServerThread
 
-from django_aio.core.handlers.messages import Receive, Scope, Send
 from django_aio.core.servers.basehttp import get_internal_asgi_application
-from django_aio.db.gates import innermost
+from django_aio.db.blocks import innermost
+from django_aio.protocols.messages import Receive, Scope, Send
 from django_aio.test.files import served_by
 from django_aio.test.patience import patient
 from django_aio.test.sharing import Sharing

@@ -3,7 +3,7 @@
 Whoever opens such a database again finds another one, or with a shared cache finds its tables
 locked. So the server's loop gets the connection that the test has, and both take turns: a chain of
 the server leases it for a statement or a transaction, and the test has it for a statement, or for
-as long as SQLite is in a transaction. The turn is a `Gate`, which threads and loops may wait for:
+as long as SQLite is in a transaction. The turn is a `Turns`, which threads and loops may wait for:
 the test may be a task of a loop that a browser's driver blocks.
 """
 
@@ -17,11 +17,12 @@ from typing import Any
 
 import aiosqlite
 
+from django_aio import loops
 from django_aio.bridge import run
-from django_aio.db import leases, pool
+from django_aio.db import leases
 from django_aio.db.backends.sqlite3.memory import MemoryPool
 from django_aio.db.backends.sqlite3.worker import open_worker
-from django_aio.db.gates import Gate
+from django_aio.db.turns import Turns
 from django_aio.test.cursors import WholeCursor
 
 # So long does a request wait for the test.
@@ -31,7 +32,7 @@ TURN_SECONDS = 10.0
 class ServersTurn:
     """The turn of the server, which one of its chains has at a time."""
 
-    def __init__(self, turns: Gate) -> None:
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
 
     async def take(self) -> None:
@@ -46,7 +47,7 @@ class ServersTurn:
 class SharedMemory(MemoryPool):
     """The server's way to the test's connection. Touched by the server's loop."""
 
-    def __init__(self, worker: aiosqlite.Connection, turns: Gate, *, starts: bool) -> None:
+    def __init__(self, worker: aiosqlite.Connection, turns: Turns, *, starts: bool) -> None:
         self._turns = ServersTurn(turns)
         super().__init__(self._turns)
         self._worker = worker
@@ -82,7 +83,7 @@ class Memory:
 
     def __init__(self, wrapper: Any) -> None:
         self._wrapper = wrapper
-        self._turns = Gate()
+        self._turns = Turns()
         # Where the test is a task it keeps its lease for as long as it shares it.
         self._lease = leases.begin_lease(wrapper) if wrapper.aio.shared else None
         if self._lease is not None:
@@ -109,7 +110,7 @@ class Memory:
 
     async def serve(self) -> None:
         """On the server's loop: its chains find the test's connection."""
-        here = pool.store()
+        here = loops.store()
         await here.watch()
         worker = self._wrapper.aio.worker
         if worker is None:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from django_aio.core.handlers.messages import Message, Receive, Send
+from django_aio.protocols.messages import Message, Receive, Send
 
 
 def patient(receive: Receive, send: Send) -> tuple[Receive, Send]:

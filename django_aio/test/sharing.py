@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django_aio.db import chains
-from django_aio.db.gates import Block, Gate, innermost
+from django_aio.db.blocks import Block, innermost
 from django_aio.db.guests import Guest
+from django_aio.db.turns import Turns
 from django_aio.test.cursors import WholeCursor
 
 
@@ -44,19 +45,19 @@ class SharedChain(chains.ThreadChain):
         for wrapper in self.wrappers.values():
             if not wrapper.in_atomic_block:
                 continue
-            gate = wrapper.aio.gate = TestsGate(self)
-            block = Block(wrapper, gate, innermost.get())
-            gate.push(block)
+            turns = wrapper.aio.turns = TestsGate(self)
+            block = Block(wrapper, turns, innermost.get())
+            turns.push(block)
             innermost.set(block)
-            gate.place = self.place = Block(wrapper, gate, self.place)
-            blocks += [gate.place, block]
+            turns.place = self.place = Block(wrapper, turns, self.place)
+            blocks += [turns.place, block]
             if wrapper.vendor == "sqlite":
                 wrapper.create_cursor = functools.partial(_whole, wrapper.create_cursor)
         try:
             yield
         finally:
             for block in reversed(blocks):
-                block.gate.pop(block)
+                block.turns.pop(block)
                 if block.wrapper.vendor == "sqlite":
                     vars(block.wrapper).pop("create_cursor", None)
             innermost.set(before)
@@ -66,8 +67,8 @@ def _whole(create_cursor: Callable[..., Any], name: str | None = None) -> WholeC
     return WholeCursor(create_cursor(name))
 
 
-class TestsGate(Gate):
-    """The gate of a test's transaction. Requests are behind `place`, a block that moves.
+class TestsGate(Turns):
+    """The turns of a test's transaction. Requests are behind `place`, a block that moves.
 
     Whatever block the test itself is in, they are in it too: behind a certain one they would have
     joined a block of the test that ends when it pleases, or wait for a test that waits for them.
@@ -115,7 +116,7 @@ class Sharing:
 
     def begin(self) -> None:
         """In the test's thread, before the server starts. A test in a task has a chain already."""
-        if chains._acting() is None:
+        if chains.acting_chain() is None:
             chain = SharedChain()
             if self._in_memory or any(each.in_atomic_block for each in chain.wrappers.values()):
                 self._chain = chain

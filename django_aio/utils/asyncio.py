@@ -10,17 +10,12 @@ Called from any thread.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-from asgiref.sync import sync_to_async
-
-from django_aio.bridge import in_bridge, run, wait
-
-T = TypeVar("T")
+from django_aio.bridge import in_bridge, run
 
 
 def get_running_loop() -> AbstractEventLoop:
@@ -41,36 +36,3 @@ def native(func: Callable[..., Any] | None = None, **options: Any) -> Callable[.
     if func is None:
         return native
     return functools.partial(run, func)
-
-
-async def to_its_end(
-    work: Coroutine[Any, Any, T], unused: Callable[[T], object] | None = None
-) -> T:
-    """Await what a thread does, to its end even if the caller is cancelled meanwhile.
-
-    A thread cannot be interrupted, and until it is done nobody else may use what it uses. Returns
-    what `work` returns and raises what it raises. The cancellation is raised when it is over, and
-    `unused()` gets the result that nobody will.
-    """
-    doing = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        while not doing.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([doing])
-        # Looked at, so that asyncio does not report an exception that nobody asks for.
-        if not doing.cancelled() and doing.exception() is None and unused is not None:
-            unused(doing.result())
-        raise
-
-
-def hop(func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call what blocks in a thread of the loop's default executor, from inside the bridge.
-
-    The thread is a guest: what it does in the database it does on the caller's connection, in the
-    caller's transaction, and leaves no connection behind. It cannot be interrupted, so a cancelled
-    caller waits for its end. Returns what `func` returns and raises what it raises.
-    """
-    crossing = sync_to_async(func, thread_sensitive=False)
-    return wait(to_its_end(crossing(*args, **kwargs)))

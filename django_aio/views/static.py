@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.core.handlers.files import in_some_thread
+from django_aio.core.handlers.files import close_unsent
+from django_aio.threads import in_any_thread
 
 
 def serve(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,6 +22,6 @@ def serve(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def serve(request: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         view = functools.partial(upstream, request, path, *args, **kwargs)
-        return wait(in_some_thread(view)) if in_bridge() else view()
+        return wait(in_any_thread(view, unused=close_unsent)) if in_bridge() else view()
 
     return serve

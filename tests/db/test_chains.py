@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from psycopg import IsolationLevel
 from testapp.models import Author
 
-from django_aio import hold_connection, run
-from django_aio.db import chains, pool
+from django_aio import hold_connection, loops, run
+from django_aio.db import chains
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -117,7 +117,7 @@ async def test_the_end_of_a_task_closes():
     wrapper = await asyncio.create_task(task())
     await asyncio.sleep(0)
     assert wrapper.connection is None
-    assert len(chains._tasks) == 0
+    assert len(chains.tasks) == 0
 
 
 async def test_kept_for_the_next_chain(monkeypatch):
@@ -127,7 +127,7 @@ async def test_kept_for_the_next_chain(monkeypatch):
     await asyncio.sleep(0)
     assert await asyncio.create_task(physical()) is first
     await asyncio.sleep(0)
-    await pool.close_store()
+    await loops.close_store()
 
 
 async def test_an_old_connection_is_not_kept(monkeypatch):
@@ -166,7 +166,7 @@ async def test_close_old_connections_ends_a_request():
 def test_several_loops_in_a_row():
     for _ in range(3):
         assert asyncio.run(physical()) is not None
-    assert not chains._tasks
+    assert not chains.tasks
 
 
 async def test_a_callback_of_the_loop_belongs_to_no_task():

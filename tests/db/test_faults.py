@@ -15,8 +15,8 @@ from django.db.models import F
 from suspensions import cancelled_at
 from testapp.models import Author, Book
 
-from django_aio import run
-from django_aio.db import chains, pool
+from django_aio import loops, run
+from django_aio.db import chains
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -108,10 +108,10 @@ OPERATIONS = {
 async def nothing_is_left():
     """No connection is out, no transaction open, and the next statement works."""
     await asyncio.sleep(0)
-    await asyncio.gather(*pool.store().tasks)
-    for each in pool.store().pools.values():
+    await asyncio.gather(*loops.store().tasks)
+    for each in loops.store().pools.values():
         assert each.out == {}
-    assert set(chains._tasks) <= {asyncio.current_task()}
+    assert set(chains.tasks) <= {asyncio.current_task()}
     assert await Author.objects.acount() >= 0
     await Author.objects.acreate(name="afterwards")
     await Author.objects.filter(name="afterwards").adelete()
@@ -206,7 +206,7 @@ async def outlive(operation):
 def _busy(monkeypatch):
     """A psycopg connection lets the loop go on wherever it may, even if it does not wait."""
     if connection.vendor == "postgresql":
-        monkeypatch.setattr("django_aio.db.backends.postgresql.connection.MAX_BUSY_TIME", -1)
+        monkeypatch.setattr("django_aio.db.backends.postgresql.waiting.MAX_BUSY_TIME", -1)
 
 
 @pytest.mark.usefixtures("_busy")
@@ -253,8 +253,8 @@ async def prepare_again():
 
 async def settle():
     await asyncio.sleep(0)
-    await asyncio.gather(*pool.store().tasks, return_exceptions=True)
-    for each in pool.store().pools.values():
+    await asyncio.gather(*loops.store().tasks, return_exceptions=True)
+    for each in loops.store().pools.values():
         assert each.out == {}
 
 

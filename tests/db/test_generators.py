@@ -88,7 +88,7 @@ async def test_a_generator_that_is_collected_in_anothers_block():
         del generator
         started.set()
         await collected.wait()
-        # Waits, at the gate, for the end of what was collected.
+        # Waits its turn, for the end of what was collected.
         await Author.objects.acount()
         assert not connection.in_atomic_block
         stop.set()

@@ -11,7 +11,8 @@ from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db import chains, observers
+from django_aio.db import observers
+from django_aio.db.handler import begin_request
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -171,7 +172,7 @@ async def test_a_request_whose_tasks_are_the_first_to_query():
     """Its log is theirs, though it has used no connection itself."""
 
     async def request():
-        chains.begin_request()
+        begin_request()
         await asyncio.gather(Author.objects.acount(), Author.objects.acount())
         return [query for query in connection.queries if "COUNT" in query["sql"]]
 

@@ -9,8 +9,7 @@ from django.db import OperationalError, connection, connections
 from endings import in_new_context
 from testapp.models import Author
 
-from django_aio import run
-from django_aio.db import pool
+from django_aio import loops, run
 
 
 async def pid():
@@ -71,9 +70,9 @@ async def test_no_persistent_connections_with_a_pool(pooled, monkeypatch):
 async def test_closing_the_store_closes_the_pool(pooled):
     await pid()
     await run(connection.close)
-    assert pool.store().pools
-    await pool.close_store()
-    assert not pool.store().pools
+    assert loops.store().pools
+    await loops.close_store()
+    assert not loops.store().pools
     assert await pid()
 
 

@@ -12,14 +12,17 @@ DB = Path(django_aio.__file__).parent / "db"
 # What is called when something ends: a block, a cursor, a lease, a hold, a chain, a guest, a
 # generator, a loop, a process.
 ENDINGS = {
-    "atomic.py": ["leave", "_leave", "_leave_soon", "_leave_in_task", "_settle", "aexit"],
+    "atomic.py": ["leave", "_left_by_its_task", "aexit"],
+    "ending.py": ["end_block", "end_soon", "end_in_task", "close_undecided"],
     "leases.py": ["end_cursor", "end_hold", "end_if_unused", "end_lease", "drop_if_ended", "part"],
-    "gates.py": ["release", "pop", "cut", "abandon", "withdraw"],
+    "turns.py": ["release", "pop", "cut", "abandon", "withdraw"],
     "guests.py": ["leave", "spoil", "_end_own"],
     "visits.py": ["leave", "end"],
     "chains.py": ["_ended", "end", "abandon", "_begin_anew"],
     "generators.py": ["__call__"],
-    "pool.py": ["give_back", "sever", "disown", "disown_stores", "close", "abandon"],
+    "blocks.py": ["close"],
+    "idle.py": ["give_back", "sever", "disown", "aclose", "abandon"],
+    "../loops.py": ["disown_stores", "close", "abandon"],
     "backends/postgresql/driver.py": ["drop", "sever", "part", "interrupt", "may_stay_open"],
     "backends/postgresql/stream.py": ["close", "lose"],
     "backends/postgresql/connection.py": ["shut", "close", "interrupt", "close_forgotten"],
@@ -33,13 +36,20 @@ ENDINGS = {
 
 # What looks up the connection of whoever runs now.
 LOOK_UPS = {
-    *("connections", "get_connection", "current_connection", "current_task", "_current_task"),
-    *("getitem", "_own", "_acting", "_join", "_block_of", "_joined"),
+    *(
+        "connections",
+        "get_connection",
+        "current_connection",
+        "current_task",
+        "_current_task",
+        "connection_of",
+    ),
+    *("getitem", "chain_of_task", "acting_chain", "join_transaction", "_block_of", "joined_blocks"),
     *("own_block", "block_of", "joinable"),
 }
 
 # The child of a fork forgets all of them.
-ALLOWED = {("chains.py", "_joined")}
+ALLOWED = {("chains.py", "joined_blocks")}
 
 
 def functions(path):
@@ -78,10 +88,11 @@ def test_no_ending_looks_up_what_it_acts_on(path):
 
 def test_an_atomic_is_left_by_what_it_was_handed_out():
     """`actor()` tells whose turn it is; it chooses only among what one object was handed out."""
-    allowed = {"_take_back", "_hand_out", "_leave", "_refusal", "_take_over", "__enter__"}
+    allowed = {"_take_back", "_hand_out", "end_block", "_refusal", "_take_over", "__enter__"}
     allowed |= {"_execute_with_wrappers", "take_turn", "turn", "_await_closing"}
     allowed |= {"block_further_out", "_release"}
-    for path in ("atomic.py", "transaction.py", "turns.py", "leases.py", "guests.py"):
+    endings = ("atomic.py", "ending.py", "transaction.py", "leases.py", "guests.py")
+    for path in (*endings, "statements.py", "turns.py"):
         for function in functions(path):
             calls = [n for n in ast.walk(function) if isinstance(n, ast.Call)]
             if any(getattr(call.func, "id", None) == "actor" for call in calls):

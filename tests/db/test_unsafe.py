@@ -9,8 +9,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 from testapp.models import Author
 
-from django_aio import wait
-from django_aio.db import pool
+from django_aio import loops, wait
 
 pytestmark = pytest.mark.usefixtures("db", "allowed")
 
@@ -59,7 +58,7 @@ async def test_with_a_pool(pooled):
         assert found == wanted
     await all_returned()
     await asyncio.sleep(0)
-    assert all(not each.out for each in pool.store().pools.values())
+    assert all(not each.out for each in loops.store().pools.values())
 
 
 async def test_in_many_tasks_one_after_another():

@@ -21,7 +21,7 @@ from streams import Stream
 from suspensions import cancelled_at
 from testapp.models import Author
 
-from django_aio.db import pool
+from django_aio import loops
 from django_aio.shortcuts import astream
 from django_aio.template.streams import PASSING
 
@@ -412,7 +412,7 @@ async def test_cancelling_returns_the_connection(pooled):
         if not await cancelled_at(consume, n):
             break
         await asyncio.sleep(0)  # the chain of that task ends
-        await asyncio.gather(*pool.store().tasks)
+        await asyncio.gather(*loops.store().tasks)
         assert bridge_pool().out == {}
     assert n > 5
     assert await Author.objects.acount() == 2

@@ -1,14 +1,16 @@
-"""`ModelAdmin` and inlines: any method may be a coroutine function, and so may actions.
+"""`ModelAdmin`, inlines, list filters, `ChangeList`: any method may be a coroutine function.
 
 Django's code calls these methods, on the loop or in a thread, and gets what a coroutine function
 returns: see `hooks.py`. What is called `has_..._permission` never passes for a yes because it is a
 coroutine, whether Django has such a method or an action asks for it.
 
 An action is a method, a function in `actions`, or one that is registered with the site. Coroutine
-functions are awaited. Synchronous ones run where the policy says.
+functions are awaited. Synchronous ones run where the policy says. `list_display` and
+`readonly_fields` may name coroutine functions too. `choices()` of a list filter is a generator in
+Django; a coroutine function in its place returns a list.
 
 Called by whoever serves the admin, in any thread. (Django documentation, "The Django admin site",
-"Admin actions".)
+"Admin actions", "ModelAdmin List Filters", "ModelAdmin methods".)
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from types import MethodType
+from types import CoroutineType, MethodType
 from typing import Any
 
 import django
 from asgiref.sync import iscoroutinefunction
+from django.contrib.admin import utils
+from django.contrib.admin.filters import ListFilter
 from django.contrib.admin.options import BaseModelAdmin
+from django.contrib.admin.views.main import ChangeList
 
+from django_aio.awaiting import await_value
 from django_aio.bridge import in_bridge
-from django_aio.hooks import adopt, adopting, hook, is_hook, is_upstream
+from django_aio.hooks import adopt, adopting, hook, is_hook, is_upstream, refusal
 from django_aio.policy import in_thread, is_cooperative
+from django_aio.policy.parts import name_of
 
 REMEDY = "In a coroutine call that code with 'await run(...)', such as 'await run(view, request)'."
 # Django copies the attributes of views, and calls any method as a plain function.
@@ -96,5 +103,19 @@ def _adapted(model_admin: Any, name: str, func: Any) -> Any:
     return func if trusted else in_thread(func, "action")
 
 
-# `BaseModelAdmin.__init_subclass__`: see adopting().
-init_subclass = adopting(BaseModelAdmin, adopt_admin)
+def lookup_field(name: Any, obj: Any, model_admin: Any = None) -> tuple[Any, Any, Any]:
+    """Stands in for `lookup_field()` where a value is shown. Returns what that returns.
+
+    What a coroutine function returns is awaited, one column after another.
+    """
+    field, attribute, value = utils.lookup_field(name, obj, model_admin)
+    if type(value) is CoroutineType:
+        named = name if isinstance(name, str) else name_of(name)
+        value = await_value(value, refusal(named, REMEDY))
+    return field, attribute, value
+
+
+# The `__init_subclass__()` of each: see adopting().
+admin_init_subclass = adopting(BaseModelAdmin, adopt_admin)
+filter_init_subclass = adopting(ListFilter, functools.partial(adopt_class, prefixes=("has_",)))
+changelist_init_subclass = adopting(ChangeList, adopt_class)

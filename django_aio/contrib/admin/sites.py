@@ -4,7 +4,8 @@
 function is awaited there, on the loop or in a thread.
 
 The index and the list of applications on every page ask all registered admin classes what their
-user may do. Those that answer by code which the policy does not trust are asked in a thread.
+user may do, and autocomplete fields search them. Where one of those that are registered answers by
+code which the policy does not trust, all are asked in a thread.
 
 Called by whoever serves the admin, in any thread. (Django documentation, "AdminSite objects".)
 """
@@ -22,9 +23,9 @@ from django_aio.bridge import in_bridge
 from django_aio.conf import listed
 from django_aio.contrib.admin.options import adopt_class
 from django_aio.core.handlers.base import as_coroutine, as_sync
-from django_aio.elsewhere import blocking_methods
 from django_aio.hooks import MARKS, adopting, attributes_of
 from django_aio.policy import in_thread
+from django_aio.policy.classes import blocking_methods
 
 View = Callable[..., Any]
 
@@ -69,6 +70,16 @@ def build_app_dict(upstream: View) -> View:
         return where_trusted(upstream, self, PERMISSIONS)(self, *args, **kwargs)
 
     return _build_app_dict
+
+
+def search(upstream: View) -> View:
+    """`AutocompleteJsonView.get`: the admin classes are searched where the policy says."""
+
+    @functools.wraps(upstream)
+    def get(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return where_trusted(upstream, self.admin_site, SEARCH)(self, *args, **kwargs)
+
+    return get
 
 
 def where_trusted(func: View, site: Any, names: tuple[str, ...]) -> View:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_aio.bridge import in_bridge
-from django_aio.elsewhere import elsewhere
+from django_aio.policy.classes import class_in_thread
 
 
 def import_backend(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -26,7 +26,7 @@ def import_backend(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
     def import_string(path: str) -> Any:
         backend = upstream(path)
         if in_bridge() and isinstance(backend, type):
-            return elsewhere(backend, "authentication backend")
+            return class_in_thread(backend, "authentication backend")
         return backend
 
     return import_string

@@ -31,7 +31,7 @@ from django.contrib.auth import hashers
 from django.views.decorators.debug import sensitive_variables
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.parts import own_mark
+from django_aio.policy.parts import own_mark
 
 WORK = ("encode", "verify", "harden_runtime")
 

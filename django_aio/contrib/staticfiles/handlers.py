@@ -13,7 +13,8 @@ from typing import Any
 
 from django.http import FileResponse
 
-from django_aio.core.handlers.files import DiskFile, in_some_thread, on_disk
+from django_aio.core.handlers.files import DiskFile, close_unsent, on_disk
+from django_aio.threads import in_any_thread
 
 # The handler loads no middleware, which is where others learn that they run in the bridge.
 BRIDGED = True
@@ -24,7 +25,7 @@ def get_response_async(upstream: Callable[..., Awaitable[Any]]) -> Callable[...,
 
     @functools.wraps(upstream)
     async def get_response_async(self: Any, request: Any) -> Any:
-        return await in_some_thread(_respond, self, request)
+        return await in_any_thread(_respond, self, request, unused=close_unsent)
 
     return get_response_async
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from django_aio.elsewhere import elsewhere
 from django_aio.policy import is_cooperative
+from django_aio.policy.classes import class_in_thread
 
 # What a backend is asked for. Key functions only compute, and close() does nothing unless the
 # class defines it.
@@ -54,7 +54,7 @@ def import_backend(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
         if not isinstance(backend, type):
             return backend
         entries = ("__init__", *ENTRIES) if _has_own_constructor(backend) else ENTRIES
-        return elsewhere(backend, "cache method", entries)
+        return class_in_thread(backend, "cache method", entries)
 
     return import_string
 

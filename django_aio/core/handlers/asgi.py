@@ -27,13 +27,13 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.urls import set_script_prefix
 
 from django_aio.bridge import run, wait
-from django_aio.core.handlers import lifespan, websocket
 from django_aio.core.handlers.base import is_bridged
 from django_aio.core.handlers.contexts import called_in
-from django_aio.core.handlers.ending import UntilDisconnect, finish, or_abort, until_thread_is_idle
-from django_aio.core.handlers.messages import Feed, Receive, Scope, Send, Upload
-from django_aio.db import chains
-from django_aio.urls.resolvers import leads_to_application, may_lead_to_application
+from django_aio.db.handler import begin_request
+from django_aio.protocols import lifespan, websocket
+from django_aio.protocols.ending import UntilDisconnect, finish, or_abort, until_thread_is_idle
+from django_aio.protocols.messages import Feed, Receive, Scope, Send, Upload
+from django_aio.protocols.routes import leads_to_application, may_lead_to_application
 
 
 def call(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -44,7 +44,7 @@ def call(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
         if scope["type"] == "lifespan":
             await lifespan.live(self, scope, receive, send)
             return
-        chains.begin_request()
+        begin_request()
         context = contextvars.copy_context()
         receive, send = called_in(context, receive), called_in(context, send)
         if scope["type"] == "websocket" and is_bridged(self):

@@ -16,18 +16,15 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.core.files.base import File
 from django.http import FileResponse
 
-from django_aio.core.handlers.messages import Send
 from django_aio.http import Sender, close, send_body
-from django_aio.utils.asyncio import to_its_end
-
-T = TypeVar("T")
+from django_aio.protocols.messages import Send
+from django_aio.threads import in_any_thread
 
 # How much is read in one hand-over to a thread, in bytes. The cost of the hand-over is then small
 # beside that of the reading. Django sends it in messages of 64 KiB.
@@ -58,16 +55,8 @@ def on_disk(file: Any) -> bool:
         return False
 
 
-async def in_some_thread(func: Callable[..., T], *args: Any) -> T:
-    """Run `func` in any thread of the loop's executor, in the context of the caller.
-
-    A cancellation is raised when the thread is done: until then nobody else may close what it
-    reads. So `func` must not take long.
-    """
-    return await to_its_end(sync_to_async(func, thread_sensitive=False)(*args), _close_unsent)
-
-
-def _close_unsent(answer: object) -> None:
+def close_unsent(answer: object) -> None:
+    """Close a response that nobody will send, because its request was cancelled."""
     if isinstance(answer, FileResponse):
         close(answer)
 
@@ -103,7 +92,7 @@ class DiskFile:
         block = self._first
         while block:
             yield block
-            block = b"" if self._over else await in_some_thread(self._read)
+            block = b"" if self._over else await in_any_thread(self._read)
 
     async def send(self, sender: Sender, send: Send) -> None:
         """Send the response by Django's `sender`. Raises what `send` raises."""
@@ -117,7 +106,7 @@ class DiskFile:
             await send_body(sender, self._response, send_path if path else send, self._chunks())
         finally:
             if not self._over:
-                await in_some_thread(self._close)
+                await in_any_thread(self._close)
 
 
 def path_to_send(response: Any, request: Any) -> str | None:

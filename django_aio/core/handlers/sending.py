@@ -26,9 +26,10 @@ from django.http import FileResponse, StreamingHttpResponse
 
 from django_aio.bridge import run
 from django_aio.core.handlers.ahead import Ahead
-from django_aio.core.handlers.files import DiskFile, in_memory, in_some_thread, on_disk
-from django_aio.core.handlers.messages import Send
+from django_aio.core.handlers.files import DiskFile, in_memory, on_disk
 from django_aio.http import Sender, aclose, close, runs_on_loop, send_body
+from django_aio.protocols.messages import Send
+from django_aio.threads import in_any_thread
 
 _OVER = object()
 
@@ -87,7 +88,7 @@ async def _send_file(sender: Sender, response: Any, send: Send) -> None:
     prepared: DiskFile | None = getattr(response, "_aio_prepared", None)
     if prepared is None and on_disk(file):
         request = getattr(response, "_aio_request", None)
-        prepared = await in_some_thread(DiskFile, response, request)
+        prepared = await in_any_thread(DiskFile, response, request)
     if prepared is not None:
         await prepared.send(sender, send)
     else:

@@ -23,7 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.driver import SimpleDriver
 from django_aio.db.backends.thread_cursor import HopCursor
-from django_aio.utils.asyncio import to_its_end
+from django_aio.threads import to_its_end
 
 # The methods of a backend that reach the server through the driver itself. Everything else goes
 # through a cursor.

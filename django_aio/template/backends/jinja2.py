@@ -25,7 +25,7 @@ from django.http import HttpRequest
 from jinja2.utils import internalcode
 
 from django_aio.bridge import in_bridge
-from django_aio.template.awaiting import PLAIN, Memo, is_awaitable, new_memo, settle
+from django_aio.template.awaiting import PLAIN, Memo, await_variable, is_awaitable, new_memo
 from django_aio.template.backends.django import arender
 from django_aio.template.streams import Sink, stream
 
@@ -80,7 +80,7 @@ def _looking_into(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def look(self: jinja2.Environment, obj: Any, name: Any) -> Any:
         value = upstream(self, obj, name)
-        return value if type(value) in PLAIN else _settled(self, value, name)
+        return value if type(value) in PLAIN else _awaited(self, value, name)
 
     return look
 
@@ -91,7 +91,7 @@ def _looking_up(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def resolve_or_missing(self: Any, key: str) -> Any:
         value = upstream(self, key)
-        return value if type(value) in PLAIN else _settled(self.environment, value, key)
+        return value if type(value) in PLAIN else _awaited(self.environment, value, key)
 
     return resolve_or_missing
 
@@ -106,15 +106,15 @@ def _calling(upstream: Callable[..., Any]) -> Callable[..., Any]:
         # With enable_async Jinja2 awaits it itself.
         if type(value) in PLAIN or self.environment.is_async:
             return value
-        return _settled(self.environment, value, getattr(obj, "__qualname__", "a call"))
+        return _awaited(self.environment, value, getattr(obj, "__qualname__", "a call"))
 
     return call
 
 
-def _settled(environment: jinja2.Environment, value: Any, name: object) -> Any:
+def _awaited(environment: jinja2.Environment, value: Any, name: object) -> Any:
     if not is_awaitable(type(value)) or (environment.is_async and not in_bridge()):
         return value
-    return settle(value, f"The variable {name!r}", _memo.get())
+    return await_variable(value, f"The variable {name!r}", _memo.get())
 
 
 def render(upstream: Callable[..., str]) -> Callable[..., str]:
@@ -169,7 +169,7 @@ class _OnTheLoop:
         self._template = template
 
     def render(self, context: dict[str, Any]) -> Any:
-        return settle(self._template.render_async(context), "The template")
+        return await_variable(self._template.render_async(context), "The template")
 
 
 class _Generated:
@@ -181,7 +181,7 @@ class _Generated:
 
     def render(self, context: dict[str, Any]) -> str:
         if self._template.environment.is_async:
-            settle(self._fill(context), "The template")
+            await_variable(self._fill(context), "The template")
         else:
             for text in self._template.generate(context):
                 self._sink.write(text)

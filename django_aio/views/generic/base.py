@@ -36,10 +36,10 @@ from django.views.generic.base import View
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.conf import is_below
-from django_aio.db.gates import Block, innermost
+from django_aio.db.blocks import Block, innermost
 from django_aio.hooks import adopt, adopting, is_hook
-from django_aio.parts import unbound
 from django_aio.policy import in_thread, is_cooperative
+from django_aio.policy.parts import unbound
 
 REMEDY = (
     "In a coroutine call that code with 'await run(...)', such as "

@@ -12,7 +12,7 @@ from django.test import override_settings
 from testapp import views
 from testapp.models import Author, Book
 
-from django_aio.db import chains, pool
+from django_aio.db import chains, idle
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -164,7 +164,7 @@ async def test_nothing_is_left_after_a_request():
     await asyncio.create_task(Client().get(f"/row/{author.pk}/"))
     await asyncio.create_task(Client().get("/untrusted/"))
     await asyncio.sleep(0)
-    assert list(chains._tasks) == [asyncio.current_task()]
+    assert list(chains.tasks) == [asyncio.current_task()]
 
 
 async def test_lifespan(monkeypatch):
@@ -180,10 +180,10 @@ async def test_lifespan(monkeypatch):
 
     await asyncio.create_task(Author.objects.aexists())
     await asyncio.sleep(0)
-    assert pool.store().idle["default"]
+    assert idle.shelves().idle["default"]
     await get_asgi_application()({"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert not pool.store().idle
+    assert not idle.shelves().idle
 
 
 async def test_other_protocols_are_refused():

@@ -187,7 +187,7 @@ async def _drive(scope, messages, wait_for):
     if others:  # such as one that closes a connection which was being opened
         _, others = await asyncio.wait(others, timeout=5)
     assert not others
-    assert not chains._tasks
+    assert not chains.tasks
     return connection.sent
 
 

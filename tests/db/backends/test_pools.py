@@ -13,8 +13,7 @@ from django.db.backends.signals import connection_created
 from psycopg import IsolationLevel
 from testapp.models import Author
 
-from django_aio import hold_connection, run, wait
-from django_aio.db import pool
+from django_aio import hold_connection, loops, run, wait
 from django_aio.db.backends.postgresql import pool as pools
 
 pytestmark = [pytest.mark.usefixtures("pooled"), postgresql_only]
@@ -305,7 +304,7 @@ async def test_the_pool_gets_what_nobody_uses():
 async def test_what_is_at_hand_is_closed_with_the_pool():
     face = await in_a_chain_of_its_own(served_by)
     bridge = bridge_pool()
-    await pool.close_store()
+    await loops.close_store()
     assert face.closed
     assert bridge._tidying.cancelled()
     assert await in_a_chain_of_its_own(served_by) is not face

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_aio.bridge import in_bridge
-from django_aio.elsewhere import elsewhere
+from django_aio.policy.classes import class_in_thread
 
 # What reaches the store. Whatever else an engine overrides is called from these.
 ENTRIES = (
@@ -34,18 +34,12 @@ ENTRIES = (
 LOCK = "_aio_loading"
 
 
-def init(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`SessionBase.__init__`: the session of an engine that may block becomes one that hops."""
+def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
+    """`SessionBase.__new__`: in the bridge, a session of an engine that may block uses threads."""
+    return object.__new__(class_in_thread(cls, "session engine", ENTRIES) if in_bridge() else cls)
 
-    @functools.wraps(upstream)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        upstream(self, *args, **kwargs)
-        if in_bridge():
-            cls = elsewhere(type(self), "session engine", ENTRIES)
-            if cls is not type(self):
-                self.__class__ = cls
 
-    return __init__
+new = staticmethod(_new)
 
 
 def aget_session(upstream: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,9 +22,10 @@ from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import connections
+from django.db.models import QuerySet
 
+from django_aio.awaiting import bridged
 from django_aio.bridge import in_bridge, wait
-from django_aio.utils.coroutines import bridged
 
 Flights = dict[tuple[Any, str], asyncio.Future[None]]
 
@@ -132,6 +133,20 @@ async def _computed(store: Callable[..., Any], default: Any) -> Any:
         return wait(value) if inspect.isawaitable(value) else value
 
     return await store(default=compute)
+
+
+def evaluate(*values: Any) -> None:
+    """Run the queries of querysets that will be pickled in a thread, here, on the loop.
+
+    In a dictionary too. One that is hidden deeper is evaluated by the thread, a guest.
+    """
+    if not in_bridge():
+        return
+    for value in values:
+        if isinstance(value, QuerySet):
+            len(value)
+        elif isinstance(value, dict):
+            evaluate(*value.values())
 
 
 def _must_not_wait() -> bool:

@@ -18,33 +18,23 @@ from typing import Any
 from django.core.cache.backends.base import BaseCache
 
 from django_aio.bridge import in_bridge
-from django_aio.core.cache.backends.values import evaluate
+from django_aio.core.cache.backends.base import evaluate
 from django_aio.policy import by_policy
-from django_aio.utils.asyncio import hop
+from django_aio.threads import call_in_thread, in_thread_from_bridge
 
 # Directories that this process has made. A set() makes its own again, in the thread. Any thread of
 # a loop may add one: what is added twice is there once.
 _made: set[str] = set()
 
 
-def in_thread(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the cache: in a thread, if called inside the bridge."""
-
-    @functools.wraps(upstream)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return hop(upstream, *args, **kwargs) if in_bridge() else upstream(*args, **kwargs)
-
-    return call
-
-
 def storing(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """A method of the cache that stores one value: likewise."""
-    hopping = in_thread(upstream)
+    storing_in_thread = in_thread_from_bridge(upstream)
 
     @functools.wraps(upstream)
     def call(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         evaluate(value)
-        return hopping(self, key, value, *args, **kwargs)
+        return storing_in_thread(self, key, value, *args, **kwargs)
 
     return call
 
@@ -57,7 +47,7 @@ def createdir(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
         if not in_bridge():
             upstream(self)
         elif self._dir not in _made:
-            hop(upstream, self)
+            call_in_thread(upstream, self)
             _made.add(self._dir)
 
     return _createdir
@@ -74,7 +64,7 @@ def _twin(name: str) -> Callable[..., Any]:
     return call
 
 
-_set_many = in_thread(BaseCache.set_many)
+_set_many = in_thread_from_bridge(BaseCache.set_many)
 
 
 def set_many(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
@@ -84,10 +74,10 @@ def set_many(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 # What Django composes of several operations.
-get_many = in_thread(BaseCache.get_many)
-delete_many = in_thread(BaseCache.delete_many)
-incr = in_thread(BaseCache.incr)
-incr_version = in_thread(BaseCache.incr_version)
+get_many = in_thread_from_bridge(BaseCache.get_many)
+delete_many = in_thread_from_bridge(BaseCache.delete_many)
+incr = in_thread_from_bridge(BaseCache.incr)
+incr_version = in_thread_from_bridge(BaseCache.incr_version)
 aget_many = _twin("get_many")
 aset_many = _twin("set_many")
 adelete_many = _twin("delete_many")

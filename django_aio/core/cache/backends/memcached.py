@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 from django.utils.functional import cached_property
 
 from django_aio.bridge import in_bridge, wait
-from django_aio.core.cache.backends.values import evaluate
-from django_aio.db.pool import store
-from django_aio.utils.asyncio import hop
+from django_aio.core.cache.backends.base import evaluate
+from django_aio.loops import store
+from django_aio.threads import call_in_thread
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class Clients:
 
 def _in_thread(method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     evaluate(*args)
-    return hop(method, *args, **kwargs)
+    return call_in_thread(method, *args, **kwargs)
 
 
 def _directly(method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -204,7 +204,7 @@ class _CooperativeSockets:
         """The addresses of a name: those of an address at once, without asking anybody."""
         with contextlib.suppress(OSError):
             return socket.getaddrinfo(host, port, family, type, proto, socket.AI_NUMERICHOST)
-        return hop(socket.getaddrinfo, host, port, family, type, proto)
+        return call_in_thread(socket.getaddrinfo, host, port, family, type, proto)
 
 
 CooperativeSockets = _CooperativeSockets()

@@ -28,8 +28,8 @@ from redis.asyncio.retry import Retry
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.core.cache.backends.shared import SharedConnection
-from django_aio.db.pool import store
-from django_aio.utils.asyncio import hop
+from django_aio.loops import store
+from django_aio.threads import call_in_thread
 
 # They take no time on the server and leave nothing on the connection.
 SHARED = {"GET", "SET", "MGET", "MSET", "DEL", "EXISTS", "EXPIRE", "PERSIST", "INCRBY", "DECRBY"}
@@ -183,9 +183,9 @@ def _in_thread(client: Any) -> Any:
 
     def pipeline_in_thread(*args: Any, **kwargs: Any) -> Any:
         queued = pipeline(*args, **kwargs)
-        queued.execute = functools.partial(hop, queued.execute)
+        queued.execute = functools.partial(call_in_thread, queued.execute)
         return queued
 
-    client.execute_command = functools.partial(hop, execute_command)
+    client.execute_command = functools.partial(call_in_thread, execute_command)
     client.pipeline = pipeline_in_thread
     return client

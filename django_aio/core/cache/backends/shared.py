@@ -37,7 +37,7 @@ class Question(NamedTuple):
     command: Sequence[bytes]
     answer: asyncio.Future[Any]
 
-    def settle(self, answer: Any) -> None:
+    def give(self, answer: Any) -> None:
         """Give the answer, or raise the exception that it is, unless nobody waits any more."""
         if self.answer.done():
             return
@@ -94,7 +94,7 @@ class SharedConnection:
                 except Exception as error:
                     await self._connection.disconnect(nowait=True)
                     for question in batch:
-                        question.settle(copy.copy(error))
+                        question.give(copy.copy(error))
         finally:
             # Only if the loop ends now, and with it everybody who waits.
             for question in batch + self._queue:
@@ -112,7 +112,7 @@ class SharedConnection:
             async with asyncio.timeout(self._timeout) as limit:
                 await connection.send_packed_command(parts, check_health=False)
                 for question in batch:
-                    question.settle(await self._read())
+                    question.give(await self._read())
                     self._extend(limit)
         except TimeoutError:
             raise exceptions.TimeoutError(

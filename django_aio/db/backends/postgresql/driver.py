@@ -12,7 +12,7 @@ from django.db.backends.signals import connection_created
 from django_aio.conf import OURS, is_below
 from django_aio.db.backends.postgresql.connection import IDLE, INTRANS, CooperativeConnection
 from django_aio.db.state import on_loop
-from django_aio.parts import module_of
+from django_aio.policy.parts import module_of
 
 
 class PostgreSQLDriver:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import logging
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
@@ -23,77 +21,14 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from django_aio.bridge import run
 from django_aio.db.backends.postgresql.connection import IDLE, CooperativeConnection, Twin
-from django_aio.db.pool import NOBODYS, store, watched_store
+from django_aio.db.backends.postgresql.loop_pool import LoopPool
+from django_aio.db.idle import watched_store
 from django_aio.db.shield import LIMIT
-from django_aio.db.state import actor, on_loop, settle_on
+from django_aio.db.state import actor, on_loop, wait_on
+from django_aio.loops import NOBODYS, store
 
 # How long a connection goes from lease to lease before its pool sees it again, in seconds.
 MAX_AT_HAND = 1.0
-
-
-class _NotCancelled(logging.Filter):
-    """Drops what psycopg_pool logs about an attempt to connect that ended with its loop."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record says anything that an operator should look at."""
-        task = None if asyncio._get_running_loop() is None else asyncio.current_task()
-        return task is None or not task.cancelling()
-
-
-logging.getLogger("psycopg.pool").addFilter(_NotCancelled())
-
-
-class LoopPool(AsyncConnectionPool):
-    """A pool that ends with its loop, even if the loop cancels the pool's tasks first.
-
-    `asyncio.run()` cancels every task and waits for them. A worker of psycopg_pool that is just
-    connecting takes the cancellation for a failed attempt and goes on, for ever; and a pool whose
-    tasks were cancelled cannot be closed. Touched by the thread of its loop.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(open=False, connection_class=Twin, **options)
-        self.twins: weakref.WeakSet[Twin] = weakref.WeakSet()
-        # Who has a connection, and since when (time.monotonic()).
-        self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
-
-    @classmethod
-    async def worker(cls, q: Any) -> None:
-        """Do what the pool asks for in the background, until the loop ends."""
-        await super().worker(_UntilCancelled(q))  # type: ignore[arg-type]
-
-    async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - upstream's
-        """Close the pool and every connection that waits in it."""
-        try:
-            await super().close(timeout)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # The pool's tasks were cancelled, not this one: the loop is ending. What waits in the
-            # pool is to be closed, and what a worker was just making.
-            for face in map(CooperativeConnection.over, list(self.twins)):
-                if face not in self.out:
-                    face.shut()
-
-
-class _UntilCancelled:
-    """The queue of a worker's work, which says at once that a cancelled worker has none left."""
-
-    def __init__(self, queue: asyncio.Queue[Any]) -> None:
-        self._queue = queue
-
-    async def get(self) -> Any:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
-        try:
-            return await self._queue.get()
-        except RuntimeError:
-            if asyncio._get_running_loop() is not None:
-                raise
-            # The coroutine is garbage of a closed loop, on which the queue cannot cancel its wait.
-            raise GeneratorExit from None
 
 
 class BridgePool:
@@ -147,13 +82,13 @@ class BridgePool:
         free = len(self._at_hand) + stats.get("pool_available", 0) + growth
         return free > self.waiting
 
-    def _settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return settle_on(self.loop, coroutine)
+    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return wait_on(self.loop, coroutine)
 
     def open(self) -> None:
         """Start the pool if it is not open."""
         if self.pool.closed:
-            self._settle(self._open())
+            self._wait(self._open())
 
     async def _open(self) -> None:
         """Start the pool's tasks, in nobody's context: they outlive the request that came first."""
@@ -168,7 +103,7 @@ class BridgePool:
         if asyncio._get_running_loop() is self.loop and (near := self.take()) is not None:
             return near
         try:
-            face: CooperativeConnection = self._settle(self._lease())
+            face: CooperativeConnection = self._wait(self._lease())
         except PoolTimeout as error:
             raise PoolTimeout(self._exhausted(error)) from None
         self.out[face] = (actor(), time.monotonic())
@@ -351,7 +286,7 @@ class BridgePool:
         pools = store(self.loop).pools
         if pools.get(self.alias) is self:
             del pools[self.alias]
-        self._settle(self.aclose())
+        self._wait(self.aclose())
 
     async def aclose(self) -> None:
         """Close the pool; whoever asks for a pool afterwards gets a new one."""

@@ -15,7 +15,7 @@ import psycopg
 from django.db.utils import InterfaceError
 
 from django_aio.db.backends.driver import ROWS_GONE
-from django_aio.db.turns import own_block, turn
+from django_aio.db.statements import own_block, turn
 
 
 class Stream:

@@ -7,8 +7,8 @@ from typing import Any
 from django_aio.db.backends.driver import SimpleDriver
 from django_aio.db.backends.sqlite3.connection import LockedConnection
 from django_aio.db.backends.sqlite3.worker import close_soon, in_transaction, interrupt
-from django_aio.db.pool import store
 from django_aio.db.state import on_loop
+from django_aio.loops import store
 
 
 class SQLiteDriver(SimpleDriver):

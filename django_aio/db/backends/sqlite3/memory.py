@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import aiosqlite
 
 from django_aio.db.backends.sqlite3.worker import close_soon, open_worker
-from django_aio.db.pool import watched_store
+from django_aio.db.idle import watched_store
 
 
 class Turn(Protocol):
-    """What whoever has the connection gives back: a lock, or a test's `Gate`."""
+    """What whoever has the connection gives back: a lock, or a test's `Turns`."""
 
     def release(self) -> None:
         """Let the next one have it."""

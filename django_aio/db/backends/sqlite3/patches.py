@@ -27,8 +27,9 @@ from django_aio.db.backends.sqlite3.driver import SQLiteDriver
 from django_aio.db.backends.sqlite3.memory import memory_pool
 from django_aio.db.backends.sqlite3.worker import close_in_thread, close_soon, locked, open_worker
 from django_aio.db.backends.thread_cursor import HopCursor
-from django_aio.db.pool import CLOSE_TIMEOUT, watched_store
+from django_aio.db.idle import watched_store
 from django_aio.db.state import State
+from django_aio.loops import CLOSE_TIMEOUT
 
 
 def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
@@ -78,7 +79,7 @@ def _lease(wrapper: Any, connector: Callable[[], Any]) -> Any:
     """Lease the one connection of an in-memory database."""
     state = wrapper.aio
     state.pool = memory_pool(wrapper)
-    state.worker = state.settle(state.pool.take(connector))
+    state.worker = state.wait_on_loop(state.pool.take(connector))
     return state.worker._conn
 
 
@@ -145,7 +146,7 @@ def _close(self: Any) -> None:
     worker, connection = state.worker, self.connection
     if state.shared:
         self.connection = state.worker = None
-        state.settle(state.pool.give_back())
+        state.wait_on_loop(state.pool.give_back())
     elif in_bridge():
         state.worker = None
         with self.wrap_database_errors:

@@ -23,9 +23,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.utils import InterfaceError
 
 from django_aio.db.backends.driver import ROWS_GONE
-from django_aio.db.gates import lose_transaction
-from django_aio.db.pool import CLOSE_TIMEOUT, store
+from django_aio.db.blocks import lose_transaction
 from django_aio.db.shield import put_off, to_its_end, until_done
+from django_aio.loops import CLOSE_TIMEOUT, store
 
 # How long a cancelled task waits for its interrupted statement, in seconds.
 INTERRUPT_TIMEOUT = 5.0

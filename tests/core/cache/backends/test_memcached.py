@@ -13,9 +13,8 @@ from pymemcache import Client
 from pymemcache.exceptions import MemcacheServerError, MemcacheUnexpectedCloseError
 from servers import ADDRESSES, memcached_cache
 
-from django_aio import run
+from django_aio import loops, run
 from django_aio.core.cache.backends import memcached
-from django_aio.db import pool
 
 from .conftest import require, server
 
@@ -89,7 +88,7 @@ def test_nothing_is_left_of_a_loop():
         async with server(serve) as port:
             with at(port):
                 await caches["default"].aget("key")
-                await pool.close_store()
+                await loops.close_store()
                 await asyncio.to_thread(closed.acquire)
 
     asyncio.run(use())

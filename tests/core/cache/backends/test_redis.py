@@ -16,8 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import ADDRESSES, PREFIX, redis_cache
 
-from django_aio import run
-from django_aio.db import pool
+from django_aio import loops, run
 
 from .conftest import require, server
 
@@ -287,6 +286,6 @@ async def test_a_guest_thread_has_the_plain_client(cache):
 async def test_a_server_that_stops_closes_its_connections(cache, admin):
     await cache.aset("key", 1)
     connections_of(admin, 1)
-    await pool.close_store()
+    await loops.close_store()
     connections_of(admin, 0)
     await cache.adelete("key")

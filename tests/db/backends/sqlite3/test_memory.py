@@ -7,8 +7,7 @@ from asgiref.sync import sync_to_async
 from conftest import sqlite_only
 from django.db import connection, connections, transaction
 
-from django_aio import hold_connection, run
-from django_aio.db import pool
+from django_aio import hold_connection, loops, run
 
 pytestmark = [sqlite_only, pytest.mark.usefixtures("memory")]
 
@@ -144,4 +143,4 @@ async def test_a_cancelled_waiter_takes_nothing():
     release.set()
     await holder
     assert await count() == 2
-    assert pool.store().pools
+    assert loops.store().pools

@@ -1,0 +1,272 @@
+"""How an `atomic()` block ends: the turn, the decision, and what is told to the others.
+
+- R7. The end acts on what the block was handed out. Where it has ended meanwhile nothing is sent;
+  who thought to commit gets an error.
+- The end is shielded (`shield.py`): the transaction is decided before a cancellation goes on. One
+  that cannot be decided is closed with its connection, which rolls back what was not committed.
+- A block that rolls back waits for nobody further in: their blocks end with it. If it ends by a
+  cancellation, a statement that somebody else has running in it is cancelled on the server.
+- A statement that was cancelled may have ended the whole transaction on the server, so its block
+  cannot commit.
+
+Called by whoever leaves the block, or in a task of its own where nobody can wait. Guarded by
+`tests/db/test_transaction.py`, `tests/db/test_generators.py` and `tests/db/test_faults.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db.transaction import TransactionManagementError
+
+from django_aio import loops
+from django_aio.bridge import in_bridge, run, wait
+from django_aio.db import chains, generators, leases
+from django_aio.db.blocks import Block, closing, ended, innermost, is_inside, lose_transaction
+from django_aio.db.shield import LIMIT, shielded, until_done
+from django_aio.db.state import actor, on_loop
+from django_aio.db.statements import interrupt
+
+
+class _Next(threading.local):
+    """What the very next call of this thread is told, past Django's signatures.
+
+    Nothing waits between the telling and the call.
+    """
+
+    connection: Any = None  # that get_connection() is to return
+    is_awaited = False  # that the end of a block is awaited, so that it may wait
+
+
+next_call = _Next()
+
+
+ELSEWHERE = (
+    "This 'atomic' block was entered by {entered} and left by {left}, so it was rolled back. Leave "
+    "a block in the task that entered it."
+)
+NOT_ROLLED_BACK = (
+    "A block in this 'atomic' block was cancelled at the moment when it ended, so what it had done "
+    "could not be undone alone, and this block was rolled back. Try it again."
+)
+CUT = (
+    "The 'atomic' block round this one was left, so this one was rolled back with it. Wait for a "
+    "task inside the block that it was started in."
+)
+
+
+# `Atomic.__exit__()` of one object.
+Upstream = Callable[[type[BaseException] | None, BaseException | None, Any], None]
+
+
+def end_block(block: Block, upstream: Upstream, error: BaseException | None) -> None:
+    """End a block: commit, or roll back where an exception passes or it cannot commit.
+
+    Acts on what the block was handed out. Raises the cancellation that it put off, and
+    TransactionManagementError where it could not commit.
+    """
+    refused = _refusal(block)
+    cause = error or refused
+    wrapper, turns, who = block.wrapper, block.turns, actor()
+    held, cancelled = _take_over(block, cause) if block.open else (False, None)
+    if not block.open:  # already, or since then: nothing of it is left to end
+        if held:
+            turns.release(who)
+        if error is None:
+            raise cancelled or refused or ended(block)
+        return
+    cause = cause or cancelled
+    if isinstance(cause, GeneratorExit):
+        turns.abandon(block)  # nobody joins it any more
+    wrapper.aio.ended_by = who
+    block.rolled_back = cause is not None
+    try:
+        with shielded():
+            turns.cut(block, CUT)
+            next_call.connection = wrapper
+            upstream(None if cause is None else type(cause), cause, None)
+    except BaseException as failure:
+        if cause is None and wrapper.in_atomic_block and not isinstance(failure, Exception):
+            # The savepoint is released, but the block reports a cancellation: whoever goes on as
+            # if it had been rolled back must not commit.
+            _spoil_outer(block, NOT_ROLLED_BACK)
+        close_undecided(wrapper)
+        raise
+    finally:
+        next_call.connection = None
+        if wrapper.aio is not None:
+            wrapper.aio.ended_by = None
+        _left(block, spoils=cause is not None)
+        if held:
+            turns.release(who)
+        leases.end_lease(wrapper)
+        leases.drop_if_ended(wrapper)
+    if cancelled is not None:
+        raise cancelled
+    if refused is not None and error is None:
+        raise refused
+
+
+def _refusal(block: Block) -> TransactionManagementError | None:
+    """Why the block must not commit, if so."""
+    if block.open and block.spoiled is not None:
+        return TransactionManagementError(block.spoiled)
+    who = actor()
+    if block.open and block.who != who and not _acts_for(block):
+        return TransactionManagementError(
+            ELSEWHERE.format(entered=_name(block.who), left=_name(who))
+        )
+    return None
+
+
+def _name(who: Any) -> str:
+    return f"task {who.get_name()!r}" if isinstance(who, asyncio.Task) else f"thread {who}"
+
+
+def _acts_for(block: Block) -> bool:
+    """Whether the running task or thread is of the block's chain, or closes its generator."""
+    return chains.member_of(block.wrapper.aio.chain) or block in closing.get()
+
+
+def _left(block: Block, *, spoils: bool) -> None:
+    """The block has ended."""
+    wrapper, turns = block.wrapper, block.turns
+    if spoils and block.spoiled and wrapper.in_atomic_block and wrapper.needs_rollback:
+        # It had no savepoint, or it is gone: the block round it has to end the same way.
+        _spoil_outer(block, block.spoiled)
+    outer = turns.pop(block)
+    if outer is not None and outer.needs_rollback:
+        outer.needs_rollback, wrapper.needs_rollback = False, True
+    if is_inside(block):
+        innermost.set(block.parent)
+    if not wrapper.in_atomic_block and wrapper.aio is not None and wrapper.aio.turns is turns:
+        end_transaction(wrapper)
+
+
+def _spoil_outer(block: Block, why: str) -> None:
+    """The block round this one can only roll back."""
+    blocks = block.turns.blocks
+    if block in blocks[1:]:
+        blocks[blocks.index(block) - 1].spoiled = why
+        block.wrapper.needs_rollback = True
+
+
+def end_transaction(wrapper: Any) -> None:
+    """The transaction is over: who joined it is told so."""
+    state = wrapper.aio
+    turns, session = state.turns, state.session
+    if turns is None:
+        return
+    if session is None:
+        state.turns = None
+    for block in list(turns.blocks):
+        if block is not session:
+            turns.pop(block)
+    turns.release(turns.holder)
+
+
+def _take_over(block: Block, cause: BaseException | None) -> tuple[bool, BaseException | None]:
+    """Take the turn to end the block. Returns whether it was taken, and what is to be raised then.
+
+    A block that commits waits for those further in. One that rolls back does not, and if it does so
+    because its task was cancelled, or a generator is closed, the statement that somebody else has
+    running is cancelled too. If that does not end, the connection is closed.
+    """
+    turns, who = block.turns, actor()
+    cancelled = None
+    if block.wrapper.aio.interrupting is not None:
+        _until_interrupted(block.wrapper)
+    if not isinstance(cause, (asyncio.CancelledError, GeneratorExit)):
+        try:
+            return turns.acquire(who, block, rolls_back=cause is not None), None
+        except TransactionManagementError:
+            return False, None  # the block has ended
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except SynchronousOnlyOperation as error:
+            _sever(block.wrapper)  # another task has a statement running, and nobody can wait
+            return False, error
+    if turns.holder == who:
+        return False, cancelled
+    try:
+        turn = turns.ask(who, block, rolls_back=True)
+    except TransactionManagementError:
+        return False, cancelled  # it has ended meanwhile
+    if turn is None:
+        return True, cancelled
+    interrupt(block.wrapper)
+    if _comes(turn) and turn.exception() is None:
+        _until_interrupted(block.wrapper)
+        return True, cancelled
+    turns.withdraw(who, turn)
+    if block.open:
+        _sever(block.wrapper)
+    return False, cancelled
+
+
+def _until_interrupted(wrapper: Any) -> None:
+    """Wait for a cancel request that is under way: it must not meet the next statement."""
+    request, wrapper.aio.interrupting = wrapper.aio.interrupting, None
+    if request is not None and not _comes(request):
+        _sever(wrapper)
+
+
+def _comes(future: concurrent.futures.Future[None]) -> bool:
+    """Wait for a future, however often the task is cancelled. Returns whether it came in time."""
+    if not in_bridge():
+        return bool(concurrent.futures.wait([future], LIMIT).done)
+    waited = asyncio.wrap_future(future)
+    done = wait(until_done(waited, time.monotonic() + LIMIT))
+    if done and not waited.cancelled():
+        waited.exception()  # looked at, so that asyncio does not report it
+    return done
+
+
+def _sever(wrapper: Any) -> None:
+    """Close the connection of a transaction that cannot be ended in order."""
+    if wrapper.connection is not None:
+        wrapper.aio.driver.sever(wrapper)
+    lose_transaction(wrapper)
+
+
+def end_soon(block: Block, upstream: Upstream, error: BaseException | None) -> None:
+    """End the block in a task of its own. What its chain does next waits its turn."""
+    if not block.open:
+        return
+    turns, wrapper = block.turns, block.wrapper
+    turns.abandon(block)
+    on_loop(
+        wrapper.aio.loop,
+        end_in_task,
+        *(block, upstream, error),
+        otherwise=functools.partial(_sever, wrapper),
+    )
+
+
+def end_in_task(block: Block, upstream: Upstream, error: BaseException | None) -> None:
+    """Start a task that ends the block. Called on the loop of the block's chain."""
+    context = generators.closing_context((block,))
+    loops.store().start(run(end_block, block, upstream, error), context)
+
+
+def close_undecided(wrapper: Any) -> None:
+    """After a failed entry or exit: close a connection that may be in an undecided transaction.
+
+    A statement that was cancelled may have begun a transaction, or ended it, without Django
+    knowing.
+    """
+    if wrapper.in_atomic_block or wrapper.connection is None:
+        return
+    undecided = not wrapper.aio.driver.is_idle(wrapper)
+    if wrapper.settings_dict["AUTOCOMMIT"] and (undecided or not wrapper.autocommit):
+        wrapper.run_on_commit = []
+        wrapper.aio.driver.sever(wrapper)
+    else:
+        leases.end_lease(wrapper)

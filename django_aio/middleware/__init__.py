@@ -1,1 +1,0 @@
-"""The patches of `django.middleware`."""

@@ -1,0 +1,1 @@
+"""The ASGI protocols: messages, requests that other applications answer, websockets, lifespan."""

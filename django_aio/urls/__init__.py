@@ -1,5 +1,0 @@
-"""The patches of `django.urls`: routes to websockets and to ASGI applications."""
-
-from django_aio.urls.conf import asgi_view, websocket
-
-__all__ = ["asgi_view", "websocket"]

@@ -16,7 +16,7 @@ from django.utils import text
 from django.views import debug, i18n
 from staying import urlconf
 
-from django_aio.middleware.gzip import LARGE
+from django_aio.middleware import LARGE
 
 
 def place():

@@ -63,6 +63,9 @@ def applied(drivers):
     return json.loads(done.stdout)
 
 
+OURS = "django_aio."
+
+
 def test_the_command_reports_every_patch_as_applied(drivers):
     done = child("-m", "django_aio", "series")
     assert (done.returncode, done.stderr) == (0, "")
@@ -74,7 +77,10 @@ def test_the_command_reports_every_patch_as_applied(drivers):
     written = [line for line in lines if line.startswith("    ")]
     expected = {False: ("applied", ""), True: ("pending", " ({} not in INSTALLED_APPS)")}
     of = [(patch, *expected[patch in OTHERS]) for patch in series.SERIES]
-    paths = [(state, patch.verb.value, patch.target.split(":")[1]) for patch, state, _ in of]
+    paths = [
+        (state, patch.verb.value, patch.target.split(":")[1], f"[{patch.by.removeprefix(OURS)}]")
+        for patch, state, _ in of
+    ]
     assert [tuple(line.split()) for line in written[::2]] == paths
     reasons = [patch.why + reason.format(patch.app) for patch, _, reason in of]
     assert [line.strip() for line in written[1::2]] == reasons
@@ -86,7 +92,10 @@ def test_the_command_reports_every_patch_as_applied(drivers):
 def test_the_command_of_a_project_says_the_same():
     said = io.StringIO()
     call_command("aio", "series", stdout=said)
-    assert "  django.db.transaction\n    applied   replace  Atomic.__enter__\n" in said.getvalue()
+    assert (
+        "  django.db.transaction\n    applied   replace  Atomic.__enter__  [db.atomic:enter]\n"
+        in said.getvalue()
+    )
     assert said.getvalue().endswith(" 0 need attention\n")
 
 
@@ -120,7 +129,7 @@ def test_the_command_fails_where_a_patch_needs_attention(monkeypatch, capsys):
         call_command("aio", "series")
     assert exit.value.code == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[2:5] == ["Some", "  django.db", "    conflict  add      connection"]
+    assert said[2:5] == ["Some", "  django.db", "    conflict  add      connection  [bridge:run]"]
     assert "taken (django.db:connection exists already" in said[5]
     assert said[6].startswith("    pending ")
     assert said[7].strip() == "later (no_such not installed)"

@@ -34,7 +34,7 @@ TABLE: tuple[Patch, ...] = (
         replace(
             "ASGIStaticFilesHandler.get_response_async",
             "contrib.staticfiles.handlers:get_response_async",
-            "a static file in one hand-over",
+            "a static file is found and read in one way to a thread",
         ),
         on_import=True,
     ),
@@ -249,7 +249,7 @@ TABLE: tuple[Patch, ...] = (
         "django.contrib.admin.views.autocomplete",
         replace(
             "AutocompleteJsonView.get",
-            "contrib.admin.sites:search",
+            "contrib.admin.sites:autocomplete",
             "admin classes are searched where the policy says",
         ),
         on_import=True,

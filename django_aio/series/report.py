@@ -12,7 +12,10 @@ from django_aio.patching import Patch, Status
 
 
 def write_series(write: Callable[[str], object]) -> int:
-    """Write the patches by area and module, line by line, and what became of each.
+    """Write the patches by area and module, and what became of each.
+
+    A patch is two lines: its state, verb, name and, in brackets, what it becomes, named from below
+    `django_aio`; then the reason.
 
     Returns how many need attention: those in conflict, and those whose target is not the source
     that they were written against.
@@ -31,7 +34,8 @@ def _write_area(write: Callable[[str], object], patches: Iterable[Patch]) -> Non
     for module, those in itertools.groupby(patches, key=lambda patch: patch.module):
         write(f"  {module}")
         for patch in those:
-            write(f"    {_state(patch):9} {patch.verb.value:8} {patch.target.partition(':')[2]}")
+            name, by = patch.target.partition(":")[2], patch.by.removeprefix("django_aio.")
+            write(f"    {_state(patch):9} {patch.verb.value:8} {name}  [{by}]")
             write(f"{'':23}{patch.why}{_remark(patch)}")
 
 

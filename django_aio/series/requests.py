@@ -219,7 +219,7 @@ TABLE: tuple[Patch, ...] = (
     ),
     *of(
         "django.core.signals",
-        add("startup", "core.signals:startup", "the server starts"),
+        add("startup", "core.signals:startup", "the signal of ASGI's lifespan: the server starts"),
         add("shutdown", "core.signals:shutdown", "the server stops"),
         early=True,
     ),
@@ -272,7 +272,7 @@ TABLE: tuple[Patch, ...] = (
         add(
             "FileBasedCache.{}",
             "core.cache.backends.filebased:{}",
-            "one hand-over to a thread for all keys",
+            "the whole call is one way to a thread",
             names="get_many set_many delete_many incr incr_version "
             "aget_many aset_many adelete_many aincr aincr_version",
         ),

@@ -72,12 +72,16 @@ TABLE: tuple[Patch, ...] = (
     # What is set for a thread or task: asgiref's Local is read directly.
     *of(
         "django.urls.base",
-        replace("_urlconfs", "speedups.locals:quick", "the URLconf that is set"),
-        replace("_prefixes", "speedups.locals:quick", "the script prefix"),
+        replace(
+            "_urlconfs",
+            "speedups.locals:quick",
+            "the URLconf that is set, read directly and not by asgiref's Local",
+        ),
+        replace("_prefixes", "speedups.locals:quick", "the script prefix, read directly"),
     ),
     *of(
         "django.utils.translation.trans_real",
-        replace("_active", "speedups.locals:quick", "the active language"),
+        replace("_active", "speedups.locals:quick", "the active language, read directly"),
         replace(
             "get_language",
             "speedups.locals:get_language",
@@ -87,11 +91,15 @@ TABLE: tuple[Patch, ...] = (
     ),
     *of(
         "django.core.cache",
-        replace("caches._connections", "speedups.locals:quick", "the caches that are used"),
+        replace(
+            "caches._connections",
+            "speedups.locals:quick",
+            "the caches that are used, read directly",
+        ),
     ),
     *of(
         "django.utils.timezone",
-        replace("_active", "speedups.locals:quick", "the active time zone"),
+        replace("_active", "speedups.locals:quick", "the active time zone, read directly"),
     ),
     # Queries.
     *of(

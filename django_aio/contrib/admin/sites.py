@@ -72,7 +72,7 @@ def build_app_dict(upstream: View) -> View:
     return _build_app_dict
 
 
-def search(upstream: View) -> View:
+def autocomplete(upstream: View) -> View:
     """`AutocompleteJsonView.get`: the admin classes are searched where the policy says."""
 
     @functools.wraps(upstream)

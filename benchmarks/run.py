@@ -130,20 +130,24 @@ def too_low(floors: dict[str, float], samples: Samples) -> bool:
     return low
 
 
-def environment(options: argparse.Namespace) -> str:
-    """The versions and settings without which the figures mean nothing."""
-    packages = ["django", "psycopg", "asgiref", "greenlet", "uvicorn", "uvloop"]
-    versions = [f"Python {platform.python_version()}"]
-    for package in packages:
+def versions() -> str:
+    """The versions without which figures mean nothing."""
+    found = [f"Python {platform.python_version()}"]
+    for package in ("django", "psycopg", "asgiref", "greenlet", "uvicorn", "uvloop"):
         try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
+            found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            versions.append(f"no {package}")
+            found.append(f"no {package}")
+    return ", ".join(found)
+
+
+def environment(options: argparse.Namespace) -> str:
+    """The versions and settings of a run, in one line."""
     setting = (
         f"{options.database}, {os.cpu_count()} cores, one worker, {options.connections} "
         f"connections, median of {options.rounds} rounds of {options.seconds} s"
     )
-    return f"{', '.join(versions)}; {setting}."
+    return f"{versions()}; {setting}."
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

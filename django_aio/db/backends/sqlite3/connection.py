@@ -23,11 +23,20 @@ class LockedConnection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self.inside = threading.Lock()
         self.touched = False  # whether a project has used it past Django: see sessions.py
+        self._begun = False
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def begin(self) -> None:
+        """A chain begins: notice from here on what a project does.
+
+        Django registers some forty functions on a new connection, in a thread, where it would take
+        a walk up the whole stack for each to see that it is Django.
+        """
+        self._begun, self.touched = True, False
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Open a cursor, which will be closed with the connection."""
-        if by_project():
+        if self._begun and by_project():
             self.touch()
         cursor = super().cursor(*args, **kwargs)
         self._cursors.add(cursor)
@@ -56,7 +65,7 @@ def _altering(name: str) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def method(self: LockedConnection, *args: Any, **kwargs: Any) -> Any:
-        if by_project():
+        if self._begun and by_project():
             self.touch()
         return upstream(self, *args, **kwargs)
 

@@ -46,7 +46,7 @@ class SQLiteDriver(SimpleDriver):
     def connected(self, wrapper: Any) -> None:
         """What Django and its receivers have set is not a chain's."""
         if isinstance(wrapper.connection, LockedConnection):
-            wrapper.connection.touched = False
+            wrapper.connection.begin()
 
     def may_stay_open(self, wrapper: Any) -> bool:
         """Whether no project has used it past Django."""

@@ -8,6 +8,7 @@
     --selenium chrome               only the tests that need a browser: headless chromium
     --verify-sql                    compile every query afresh beside the SQL that was kept for it
     --record                        write the figures to docs/upstream.json and its page
+    AIO_SPEEDUPS=off                (environment) leave out what makes Django do less work
     labels                          Django's, e.g. admin_views or queries.tests.Queries1Tests
 
 A test that fails is run again in stock mode: what fails there too does not count. Exit status 1 if

@@ -26,7 +26,6 @@ STATIC = (
 )
 # Is the SQL that is kept what Django makes? Some ten seconds of it; more by hand.
 FUZZ = ["tests/fuzz_sql.py", "--count", "20000"]
-# Half of the time a test waits for the database.
 PARALLEL = ("--parallel", "auto")
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|xfailed|errors?)\b")
 

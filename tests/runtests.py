@@ -47,7 +47,8 @@ def main() -> int:
     arguments = [str(target(label)) for label in options.labels] or [str(TESTS)]
     arguments += ["-x"] * options.failfast + ["--pdb"] * options.pdb + rest
     if (processes := parallel(options.parallel)) > 1:
-        arguments += ["--numprocesses", str(processes)]
+        # A process that has run its share takes from another's: a few tests take long.
+        arguments += ["--numprocesses", str(processes), "--dist", "worksteal"]
     status = 0
     for database in DATABASES if options.db == "all" else (options.db,):
         print(f"tests on {database}:", flush=True)
@@ -61,8 +62,11 @@ def main() -> int:
 
 
 def parallel(asked: str) -> int:
-    """How many processes run the tests: as many as asked for, or as there are cores."""
-    return min(os.cpu_count() or 1, MOST_PROCESSES) if asked == "auto" else int(asked)
+    """How many processes run the tests: as many as asked for, or two for each core.
+
+    Tests wait for servers, for child processes and for the database.
+    """
+    return min(2 * (os.cpu_count() or 1), MOST_PROCESSES) if asked == "auto" else int(asked)
 
 
 def _upstream(options: argparse.Namespace) -> int:

@@ -77,6 +77,12 @@ def db(_database):
 
 
 @pytest.fixture
+def persistent(db, monkeypatch):
+    """Connections live longer than a request, as on a site: connecting is not what is tested."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+
+
+@pytest.fixture
 def pooled(db, monkeypatch):
     """PostgreSQL with a pool of 4 connections."""
     if connection.vendor != "postgresql":

@@ -11,7 +11,6 @@ import testapp.models
 from asgi import Client
 from django import forms
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connections
 from django.test import override_settings
 from django.urls import path
 from state import tables
@@ -23,12 +22,6 @@ from django_aio import blocking
 number = itertools.count(1)
 
 pytestmark = pytest.mark.usefixtures("_templates", "persistent")
-
-
-@pytest.fixture
-def persistent(db, monkeypatch):
-    """Connections live longer than a request, as on a site: connecting is not what is tested."""
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
 
 
 @pytest.fixture

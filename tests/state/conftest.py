@@ -12,9 +12,8 @@ from .tables import CHEAP, State
 
 
 @pytest.fixture(autouse=True)
-def persistent(db, monkeypatch):
-    """Connections live longer than a request, as on a site: connecting is not what is tested."""
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+def _persistent(persistent):
+    """All tables are measured like that."""
 
 
 @pytest.fixture

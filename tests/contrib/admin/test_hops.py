@@ -31,8 +31,7 @@ def test_the_table_has_the_rows_that_are_measured():
 
 
 @pytest.fixture
-def user(db, monkeypatch):
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+def user(persistent):
     user = User.objects.create_superuser("admin", password="secret", pk=1)
     connections.close_all()
     return user

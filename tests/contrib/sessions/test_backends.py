@@ -13,7 +13,6 @@ from django.contrib.sessions.backends import db
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
-from django.db import connections
 from django.http import HttpResponse, JsonResponse
 from django.test import override_settings
 from django.urls import path
@@ -44,12 +43,6 @@ def name(request, persistent, tmp_path, monkeypatch):
     if "_storage_path" in vars(store):
         del store._storage_path
     cache.clear()
-
-
-@pytest.fixture
-def persistent(db, monkeypatch):
-    """Connections live longer than a request: connecting is not what is tested."""
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
 
 
 class Gate:

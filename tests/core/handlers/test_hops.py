@@ -59,12 +59,6 @@ def unexpected(hops):
     return [hop for hop in hops if hop not in own]
 
 
-@pytest.fixture
-def persistent(db, monkeypatch):
-    """Connections live longer than a request, as on a site: connecting is not what is tested."""
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
-
-
 async def test_no_hops(persistent):
     client, author = await prepare()
     with count_hops() as hops:

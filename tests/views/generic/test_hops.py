@@ -99,8 +99,7 @@ def test_the_table_has_the_rows_that_are_measured():
 
 
 @pytest.fixture(autouse=True)
-def _data(db, monkeypatch):
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+def _data(persistent):
     User.objects.create_user("reader", password="secret")
     Author.objects.create(name="author 1")
     connections.close_all()

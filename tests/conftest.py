@@ -61,6 +61,7 @@ def _database(_environment):
             name = connection.ops.quote_name(connection.settings_dict["NAME"])
             cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     yield Contents()
+    gc.unfreeze()
     teardown_databases(old, verbosity=0)
     if settings.TEST_DB == "sqlite":
         for path in Path(settings.DATABASES["default"]["NAME"]).parent.glob(f"{settings.NAME}*"):

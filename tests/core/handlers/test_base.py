@@ -1,20 +1,17 @@
 """Middleware of both colours, of modules on and off the list; handlers that stay as before."""
 
 import asyncio
-import pickle
-import sys
 import threading
 from types import ModuleType
 
 import pytest
 from asgi import Client
 from django.core.exceptions import PermissionDenied
-from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, connections, transaction
 from django.http import HttpResponse
-from django.template.response import SimpleTemplateResponse, TemplateResponse
-from django.test import AsyncClient, AsyncRequestFactory, RequestFactory, override_settings
+from django.template.response import TemplateResponse
+from django.test import AsyncClient, RequestFactory, override_settings
 from django.test import Client as DjangoClient
 from django.urls import path as url_path
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware
@@ -24,17 +21,7 @@ from testapp.models import Author
 
 from django_aio import cooperative, in_bridge
 
-seen: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def _empty():
-    seen.clear()
-
-
-def note(name):
-    on_loop = threading.current_thread() is threading.main_thread()
-    seen.append(f"{name} {'loop' if on_loop else 'thread'}")
+from .notes import Deferred, Rendering, note, noting, path, seen, through
 
 
 @async_only_middleware
@@ -97,15 +84,6 @@ class Mixin(MiddlewareMixin):
     def process_response(self, request, response):
         note("process_response")
         return response
-
-
-def path(thing):
-    return path_of(thing.__name__)
-
-
-def path_of(name):
-    sys.modules.setdefault(__name__, sys.modules[path_of.__module__])
-    return f"{__name__}.{name}"
 
 
 async def get(url, *middleware):
@@ -183,32 +161,6 @@ def test_wsgi_is_unchanged():
     assert handler.get_response(request).content == b"True"
 
 
-async def through(middleware, view):
-    """Answer one request by `view`, through these middleware paths."""
-    request = AsyncRequestFactory().get("/")
-    request.urlconf = (url_path("", view),)
-    with override_settings(MIDDLEWARE=middleware, DEBUG_PROPAGATE_EXCEPTIONS=True):
-        handler = BaseHandler()
-        handler.load_middleware(is_async=True)
-        return await handler.get_response_async(request)
-
-
-class Deferred(HttpResponse):
-    """A response that is rendered by a coroutine."""
-
-    async def render(self):
-        await asyncio.sleep(0)
-        self.content = b"rendered"
-        return self
-
-
-async def test_a_response_may_be_rendered_by_a_coroutine():
-    async def view(request):
-        return Deferred()
-
-    assert (await through([], view)).content == b"rendered"
-
-
 class Forgetful(MiddlewareMixin):
     async_capable = False
 
@@ -249,7 +201,7 @@ async def test_a_middleware_that_goes_to_a_thread_is_logged(caplog):
     assert f"Asynchronous handler adapted for middleware {name}." in caplog.messages
 
 
-# Where the parts of a request run: each notes its name and "loop" or "thread".
+# Handlers of errors.
 
 
 def where_urls(view, **handlers):
@@ -257,18 +209,6 @@ def where_urls(view, **handlers):
     urlconf.urlpatterns = [url_path("", view)]
     vars(urlconf).update(handlers)
     return override_settings(ROOT_URLCONF=urlconf)
-
-
-def noting(name, answer=None):
-    """A synchronous function of this module that notes where it runs."""
-
-    def func(*args, **kwargs):
-        note(name)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return func
 
 
 def anoting(name, answer=None):
@@ -346,95 +286,13 @@ async def test_an_error_of_a_coroutine_middleware_is_answered_on_the_loop():
 csrf_failure = noting("csrf", HttpResponse("no token", status=403))
 
 
-@pytest.mark.parametrize(("names", "place"), [([], "thread"), ([__name__], "loop")])
+@pytest.mark.parametrize(("names", "place"), [([], "thread"), ([noting.__module__], "loop")])
 async def test_the_csrf_failure_view(names, place):
-    with override_settings(CSRF_FAILURE_VIEW=path_of("csrf_failure"), AIO={"COOPERATIVE": names}):
+    view = f"{__name__}.csrf_failure"
+    with override_settings(CSRF_FAILURE_VIEW=view, AIO={"COOPERATIVE": names}):
         response = await Client().post("/form/", {})
     assert response.text == "no token"
     assert seen == [f"csrf {place}"]
-
-
-# Deferred rendering.
-
-
-class Rendering:
-    """A template that notes where it is rendered."""
-
-    def render(self, context, request=None):
-        note("rendering")
-        return "rendered"
-
-
-class OwnResponse(SimpleTemplateResponse):
-    """A response of this module: its code is asked, whoever returned it."""
-
-
-def template_view(make=SimpleTemplateResponse, callback=None):
-    def view(request):
-        note("view")
-        response = make(Rendering())
-        if callback is not None:
-            response.add_post_render_callback(callback)
-        return response
-
-    return view
-
-
-def as_coroutine_view(view):
-    async def coroutine_view(request):
-        return view(request)
-
-    return coroutine_view
-
-
-callback = noting("callback")
-
-RENDERINGS = {
-    "sync view": (template_view(), "thread", "thread"),
-    "cooperative view": (cooperative(template_view()), "loop", "loop"),
-    "coroutine view": (as_coroutine_view(template_view()), "loop", "loop"),
-    "response class": (as_coroutine_view(template_view(OwnResponse)), "loop", "thread"),
-    "callback": (as_coroutine_view(template_view(callback=callback)), "loop", "thread"),
-    "cooperative callback": (
-        as_coroutine_view(template_view(callback=cooperative(noting("callback")))),
-        "loop",
-        "loop",
-    ),
-}
-
-
-@pytest.mark.parametrize("middleware", [[], ["Templates"]], ids=["alone", "template middleware"])
-@pytest.mark.parametrize(("view", "of_view", "of_rendering"), RENDERINGS.values(), ids=RENDERINGS)
-async def test_where_responses_are_rendered(view, of_view, of_rendering, middleware):
-    response = await through([path_of(name) for name in middleware], view)
-    assert response.content == b"rendered"
-    places = dict(each.split() for each in seen)
-    assert (places["view"], places["rendering"]) == (of_view, of_rendering)
-    assert [each.split()[0] for each in seen].count("rendering") == 1
-    assert ("templates" in places) is bool(middleware)
-
-
-class Templates(MiddlewareMixin):
-    @cooperative
-    def process_template_response(self, request, response):
-        note("templates")
-        return response
-
-
-@pytest.mark.parametrize("make", [OwnResponse, Deferred])
-async def test_a_rendered_response_can_be_pickled(make):
-    """The cache middleware does that, in a callback after the rendering."""
-    pickled = []
-
-    async def view(request):
-        response = make(Rendering()) if make is OwnResponse else make()
-        if make is OwnResponse:
-            response.add_post_render_callback(lambda r: pickled.append(pickle.dumps(r)))
-        return response
-
-    response = await through([], view)
-    assert "render" not in vars(response)
-    assert len(pickled) == (make is OwnResponse)
 
 
 # Middleware in threads.

@@ -16,12 +16,14 @@ from contents import Contents  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.core.signals import request_finished, request_started  # noqa: E402
 from django.db import connection, connections  # noqa: E402
+from django.test import override_settings  # noqa: E402
 from django.test.utils import (  # noqa: E402
     setup_databases,
     setup_test_environment,
     teardown_databases,
     teardown_test_environment,
 )
+from testapp import protocols  # noqa: E402
 
 from django_aio import loops  # noqa: E402
 
@@ -151,3 +153,13 @@ def request_signals():
     yield counts
     request_started.disconnect(started)
     request_finished.disconnect(finished)
+
+
+@pytest.fixture
+def protocol_views():
+    """The views of both protocols, which say how far they are and note what they have seen."""
+    names = ("started", "cancelled", "responded", "go on", "done")
+    protocols.events = {name: asyncio.Event() for name in names}
+    protocols.seen = {}
+    with override_settings(ROOT_URLCONF="testapp.protocols"):
+        yield

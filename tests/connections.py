@@ -65,6 +65,11 @@ class Connection:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
+def leftover():
+    """Tasks of applications that still run."""
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith(("http", "webs"))]
+
+
 def http(path, method="GET", **headers):
     """An HTTP connection, its request without a body yet."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from asgi import Client
-from connections import http
+from connections import http, leftover
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
@@ -21,22 +21,7 @@ from django_aio.db import chains
 from django_aio.protocols import exchange
 from django_aio.urls import asgi_view, websocket
 
-pytestmark = pytest.mark.usefixtures("db", "urlconf")
-
-
-@pytest.fixture
-def urlconf():
-    protocols.events = {
-        name: asyncio.Event() for name in ("started", "cancelled", "responded", "go on", "done")
-    }
-    protocols.seen = {}
-    with override_settings(ROOT_URLCONF="testapp.protocols"):
-        yield
-
-
-def leftover():
-    """Tasks of applications that still run."""
-    return [task for task in asyncio.all_tasks() if task.get_name().startswith(("http", "webs"))]
+pytestmark = pytest.mark.usefixtures("db", "protocol_views")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from conftest import sqlite_only
+from db.endings import names
 from django.db import connection, connections, transaction
-from endings import names
 from testapp.models import Author
 
 from django_aio import loops, run

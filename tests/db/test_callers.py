@@ -6,12 +6,12 @@ import contextlib
 import psycopg
 import pytest
 from conftest import all_returned, postgresql_only
+from db.endings import in_new_context
+from db.states import aseen
 from django.db import connection, transaction
 from django.db.backends.postgresql.base import Cursor
 from django.db.models import F, Func, TextField, Value
 from django.db.models.expressions import RawSQL
-from endings import in_new_context
-from states import aseen
 from testapp.models import Author
 
 from django_aio import hold_connection, run

@@ -6,9 +6,9 @@ import gc
 
 import pytest
 from conftest import postgresql_only
+from db.endings import in_a_cycle, in_block, names
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
-from endings import in_a_cycle, in_block, names
 from testapp.models import Author
 
 from django_aio import run

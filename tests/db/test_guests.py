@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 from conftest import postgresql_only
+from db.endings import Work, in_new_context, names
 from django.db import (
     DatabaseError,
     close_old_connections,
@@ -18,7 +19,6 @@ from django.db import (
     transaction,
 )
 from django.db.transaction import TransactionManagementError
-from endings import Work, in_new_context, names
 from testapp.models import Author
 
 from django_aio import hold_connection, run

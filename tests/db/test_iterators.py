@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from conftest import all_returned, bridge_pool, postgresql_only, sqlite_only
+from db.endings import in_new_context, names, rows
 from django.db import InterfaceError, connection, transaction
-from endings import in_new_context, names, rows
 from testapp.models import Author
 
 from django_aio import hold_connection, run, wait

@@ -7,9 +7,9 @@ import pytest
 from asgi import Client
 from asgiref.sync import async_to_sync, sync_to_async
 from conftest import bridge_pool, out_of_the_pool, postgresql_only
+from db.endings import in_new_context
 from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.backends.postgresql import base
-from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import hold_connection, run, wait

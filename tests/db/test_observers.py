@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 from asgiref.sync import sync_to_async
+from db.endings import in_new_context
 from django.db import connection, connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
-from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import run

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from conftest import out_of_the_pool
+from db.endings import names
 from django.db import connection, transaction
-from endings import names
 from testapp.models import Author
 
 pytestmark = pytest.mark.usefixtures("db")

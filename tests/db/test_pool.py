@@ -4,9 +4,9 @@ import asyncio
 import warnings
 
 import pytest
+from db.endings import in_new_context
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections
-from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import loops, run

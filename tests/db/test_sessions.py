@@ -8,6 +8,8 @@ import psycopg
 import pytest
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from conftest import postgresql_only
+from db.endings import in_new_context
+from db.states import aseen, seen
 from django.db import (
     OperationalError,
     close_old_connections,
@@ -18,8 +20,6 @@ from django.db import (
 from django.db.backends.signals import connection_created
 from django.db.transaction import TransactionManagementError
 from django.db.utils import InterfaceError
-from endings import in_new_context
-from states import aseen, seen
 from testapp.models import Author
 
 from django_aio import hold_connection, release_connection, run

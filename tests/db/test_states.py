@@ -9,10 +9,10 @@ import asyncio
 import pytest
 from asgiref.sync import async_to_sync
 from conftest import postgresql_only
+from db.endings import in_block, in_new_context, names
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
-from endings import in_block, in_new_context, names
 from testapp.models import Author
 
 from django_aio import run

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from asgiref.sync import async_to_sync
 from conftest import postgresql_only
+from db.endings import Work, in_new_context, names
+from db.states import seen
 from django.db import connection, connections, transaction
 from django.db.transaction import TransactionManagementError
-from endings import Work, in_new_context, names
-from states import seen
 from testapp.models import Author
 
 pytestmark = pytest.mark.usefixtures("db")

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from conftest import postgresql_only
+from db.endings import in_new_context, rows
 from django.db import DataError, OperationalError, connection, transaction
-from endings import in_new_context, rows
 from testapp.models import Author
 
 from django_aio import run

@@ -2,8 +2,8 @@
 
 import pytest
 from conftest import sqlite_only
+from db.endings import in_new_context
 from django.db import connection, connections, transaction
-from endings import in_new_context
 from testapp.models import Author
 
 from django_aio import run

@@ -30,7 +30,7 @@ import json
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.abc import Loader, MetaPathFinder
@@ -208,7 +208,9 @@ class _Awaited(MetaPathFinder):
     def __init__(self) -> None:
         self.actions: dict[str, list[Callable[[], object]]] = {}
 
-    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The module's own spec, whose loader also calls the actions."""
         if name not in self.actions:
             return None
@@ -223,7 +225,7 @@ class _Awaited(MetaPathFinder):
 class _Acting(Loader):
     """Loads one module by the loader that Python found, which may be that of others too (a zip)."""
 
-    def __init__(self, loader: Any, actions: dict[str, list[Callable[[], object]]]) -> None:
+    def __init__(self, loader: Loader, actions: dict[str, list[Callable[[], object]]]) -> None:
         self._loader = loader
         self._actions = actions
 
@@ -343,7 +345,7 @@ def _is_imported(name: str, value: object) -> bool:
     return value is getattr(asgiref.sync, name, _MISSING)
 
 
-def _origin(value: object, owner: Any) -> str:
+def _origin(value: object, owner: ModuleType | type) -> str:
     """Where a value was defined, for a message."""
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)

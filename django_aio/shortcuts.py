@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import shortcuts
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
@@ -15,6 +15,10 @@ from django.template import loader
 
 from django_aio.bridge import run
 from django_aio.template.awaiting import await_variable, is_awaitable
+
+if TYPE_CHECKING:
+    from django.shortcuts import SupportsGetAbsoluteUrl
+    from django.template.backends.base import _EngineTemplate
 
 TemplateName = str | Sequence[str]
 Context = dict[str, Any] | None
@@ -61,11 +65,13 @@ def astream(
     return StreamingHttpResponse(pieces(context, request), content_type=content_type, status=status)
 
 
-async def _whole(template: Any, *args: Any) -> AsyncIterator[str]:
+async def _whole(template: _EngineTemplate, *args: Any) -> AsyncIterator[str]:
     yield await run(template.render, *args)
 
 
-async def aredirect(to: Any, *args: Any, **kwargs: Any) -> HttpResponseRedirect:
+async def aredirect(
+    to: Callable[..., Any] | str | SupportsGetAbsoluteUrl, *args: Any, **kwargs: Any
+) -> HttpResponseRedirect:
     """Redirect to a URL, a view or an object whose `get_absolute_url()` may query or be awaited.
 
     The arguments, the result and the errors are those of `redirect()`. May be called by any
@@ -78,7 +84,7 @@ def resolve_url(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`resolve_url()`: `get_absolute_url()` may be a coroutine function."""
 
     @functools.wraps(upstream)
-    def resolve_url(to: Any, *args: Any, **kwargs: Any) -> Any:
+    def resolve_url(to: object, *args: Any, **kwargs: Any) -> Any:
         url = upstream(to, *args, **kwargs)
         if isinstance(url, str) or not is_awaitable(type(url)):
             return url

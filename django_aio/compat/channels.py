@@ -8,7 +8,7 @@ documentation, "Database Access".)
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.db import close_old_connections
@@ -20,7 +20,7 @@ def dispatch(upstream: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., A
     """`AsyncConsumer.dispatch`: then what is obsolete, as CONN_MAX_AGE says, is closed."""
 
     @functools.wraps(upstream)
-    async def dispatch(self: Any, message: Any) -> None:
+    async def dispatch(self: object, message: Mapping[str, Any]) -> None:
         try:
             await upstream(self, message)
         finally:

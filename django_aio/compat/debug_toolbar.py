@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from django_aio.bridge import in_bridge
 from django_aio.db import observers
 from django_aio.db.backends.utils import CursorOpener
@@ -21,7 +23,7 @@ def wrap_cursor(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`wrap_cursor()`, one for both modules: it wraps the connections of tasks too."""
 
     @functools.wraps(upstream)
-    def wrap_cursor(connection: Any) -> None:
+    def wrap_cursor(connection: BaseDatabaseWrapper) -> None:
         wrapped = hasattr(connection, "_djdt_cursor")
         upstream(connection)
         if not wrapped and hasattr(connection, "_djdt_cursor"):
@@ -44,9 +46,11 @@ def _opened_later(open: Callable[..., Any]) -> Callable[..., Any]:
     return cursor
 
 
-def _follow(wrap_cursor: Callable[[Any], None], parent: Any, connection: Any) -> None:
+def _follow(
+    wrap_cursor: Callable[[Any], None], parent: BaseDatabaseWrapper, connection: BaseDatabaseWrapper
+) -> None:
     """The connection of a task logs where that of its parent does, if it does."""
     logger = vars(parent).get("_djdt_logger")
     if logger is not None:
         wrap_cursor(connection)
-        connection._djdt_logger = logger
+        connection._djdt_logger = logger  # type: ignore[attr-defined]

@@ -28,7 +28,7 @@ class Local:
         except KeyError:
             raise AttributeError(name) from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._attributes()[name] = value
 
     def _attributes(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def clear(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`DataCollector.clear`: a request begins, with nothing of the one that has started it."""
 
     @functools.wraps(upstream)
-    def clear(self: Any) -> None:
+    def clear(self: object) -> None:
         _collected.set({})
         upstream(self)
 

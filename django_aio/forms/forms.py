@@ -14,13 +14,28 @@ import asyncio
 import functools
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.forms.fields import Field
+from django.forms.forms import BaseForm
+from django.forms.formsets import BaseFormSet
 
 from django_aio.awaiting import await_value
 from django_aio.bridge import BridgeError, run
 from django_aio.db.models import twin
 from django_aio.forms.subclasses import REMEDY, entry
 from django_aio.hooks import refusal
+
+if TYPE_CHECKING:
+    from django.forms.utils import ErrorDict
+
+    class _Form(BaseForm):
+        _errors: ErrorDict | None
+
+    class _FormSet(BaseFormSet[Any]):
+        _errors: list[Any] | None
+        _non_form_errors: Any
+
 
 # Of forms, formsets, bound fields and lists of errors.
 arender = twin("render")
@@ -29,7 +44,7 @@ afull_clean = twin("full_clean")
 ahas_changed = twin("has_changed")
 
 
-async def aerrors(self: Any) -> Any:
+async def aerrors(self: BaseForm | BaseFormSet[Any]) -> Any:
     """The awaitable twin of the property `errors`: the form is validated if it has not been yet.
 
     Returns what the property does: the `ErrorDict` of a form, the list of those of a formset.
@@ -46,7 +61,7 @@ def full_clean(upstream: Callable[..., None]) -> Callable[..., None]:
     clean = entry(upstream)
 
     @functools.wraps(upstream)
-    def full_clean(self: Any) -> None:
+    def full_clean(self: _Form | _FormSet) -> None:
         try:
             clean(self)
             _refuse_unawaited(self)
@@ -59,7 +74,7 @@ def full_clean(upstream: Callable[..., None]) -> Callable[..., None]:
     return full_clean
 
 
-def _refuse_unawaited(form: Any) -> None:
+def _refuse_unawaited(form: BaseForm | BaseFormSet[Any]) -> None:
     """A coroutine among the cleaned data is a check that was not made. Raises BridgeError."""
     data = vars(form).get("cleaned_data")
     found = {"clean()": data} if not isinstance(data, dict) else data
@@ -79,7 +94,7 @@ def get_initial_for_field(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`BaseForm.get_initial_for_field()`: `initial` may be a coroutine function."""
 
     @functools.wraps(upstream)
-    def get_initial_for_field(self: Any, field: Any, field_name: str) -> Any:
+    def get_initial_for_field(self: BaseForm, field: Field, field_name: str) -> Any:
         value = upstream(self, field, field_name)
         if asyncio.iscoroutine(value):
             name = f"initial of {type(self).__qualname__}.{field_name}"

@@ -8,10 +8,11 @@ transaction of its own, as in Django. An uploaded file is written by its storage
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db.models import Model
 
 from django_aio.db.models import Twin, twin
 
@@ -38,7 +39,11 @@ def model_to_dict(upstream: Callable[..., dict[str, Any]]) -> Callable[..., dict
     """
 
     @functools.wraps(upstream)
-    def model_to_dict(instance: Any, fields: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def model_to_dict(
+        instance: Model,
+        fields: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+    ) -> dict[str, Any]:
         try:
             return upstream(instance, fields, exclude)
         except SynchronousOnlyOperation:

@@ -98,7 +98,7 @@ def entry(upstream: Method) -> Method:
     """A method of a form that runs where the policy says, as a whole."""
 
     @functools.wraps(upstream)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: BaseForm | BaseFormSet[Any], *args: Any, **kwargs: Any) -> Any:
         if not in_bridge() or (obstacle := _distrusted(self)) is None:
             return upstream(self, *args, **kwargs)
         whole = functools.partial(upstream, self)
@@ -109,7 +109,7 @@ def entry(upstream: Method) -> Method:
     return call
 
 
-def _distrusted(form: Any) -> type | None:
+def _distrusted(form: object) -> type | None:
     """The class of a form that the policy does not trust, or that of the forms in a formset."""
     cls = type(form)
     if not is_cooperative(cls):

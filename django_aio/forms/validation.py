@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction
 from django.db.models import Model
@@ -26,6 +26,10 @@ from django_aio.forms.subclasses import adopt_named
 from django_aio.hooks import adopting, refusal
 from django_aio.policy import in_thread, is_cooperative
 from django_aio.policy.parts import name_of
+
+if TYPE_CHECKING:
+    from django.db import models
+    from django.forms import fields as forms
 
 REMEDY = (
     "Call 'await form.ais_valid()' or 'await instance.afull_clean()', or run the function that "
@@ -54,7 +58,9 @@ def run_validators(upstream: Callable[..., None]) -> Callable[..., None]:
     """`run_validators()` of form fields and model fields."""
 
     @functools.wraps(upstream)
-    def run_validators(self: Any, value: Any) -> None:
+    def run_validators(
+        self: forms.Field | models.Field[Any, Any] | _Validating, value: object
+    ) -> None:
         validators = self.validators
         for validator in validators:
             if type(validator) not in _djangos and not _is_djangos(validator):
@@ -69,7 +75,7 @@ def run_validators(upstream: Callable[..., None]) -> Callable[..., None]:
 _djangos: set[type] = set()
 
 
-def _is_djangos(validator: Any) -> bool:
+def _is_djangos(validator: object) -> bool:
     """Whether the validator is one of Django's, which neither waits nor blocks."""
     if type(validator) is FunctionType:
         # Not __module__: functools.wraps() copies that.
@@ -84,7 +90,7 @@ def _is_djangos(validator: Any) -> bool:
 class _Validating:
     """A field with other validators, for one call of its `run_validators()`."""
 
-    def __init__(self, field: Any, validators: list[Callable[[Any], None]]) -> None:
+    def __init__(self, field: object, validators: list[Callable[[Any], None]]) -> None:
         self._field = field
         self.validators = validators
 
@@ -92,7 +98,7 @@ class _Validating:
         return getattr(self._field, name)
 
 
-def _call(validator: Any, value: Any) -> None:
+def _call(validator: Callable[[Any], Any], value: object) -> None:
     """Call a validator where the policy says, and wait for its answer."""
     if iscoroutinefunction(validator) or iscoroutinefunction(getattr(validator, "__call__", None)):  # noqa: B004
         await_call(functools.partial(validator, value), refusal(name_of(validator), REMEDY))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+def keep(kept: dict[Key, Value], key: Key, value: Value, most: int) -> None:
     """Keep a value. Of more than `most` all are forgotten: what is still asked for comes back.
 
     Any thread.

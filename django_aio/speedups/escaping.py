@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.template.context import Context
 from django.utils import html
 from django.utils.safestring import SafeString
 
@@ -39,13 +40,13 @@ def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def conditionally(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
     """`conditional_escape()`, one for all modules: plain text is escaped, safe text returned."""
-    escape: Callable[[str], str] = inspect.unwrap(html.escape)
+    escape: Callable[..., str] = inspect.unwrap(html.escape)
 
     @functools.wraps(upstream)
-    def conditional_escape(text: Any) -> str:
+    def conditional_escape(text: object) -> str:
         kind = type(text)
         if kind is SafeString:
-            return text  # type: ignore[no-any-return]
+            return text  # type: ignore[return-value]
         return escape(text) if kind is str else upstream(text)
 
     return conditional_escape
@@ -59,7 +60,7 @@ def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
     escape: Callable[[str], str] = inspect.unwrap(html.escape)
 
     @functools.wraps(upstream)
-    def render_value_in_context(value: Any, context: Any) -> str:
+    def render_value_in_context(value: Any, context: Context) -> str:
         kind = type(value)
         if kind is SafeString:
             return value  # type: ignore[no-any-return]

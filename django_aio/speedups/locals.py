@@ -32,7 +32,7 @@ class QuickLocal:
     _data: ContextVar[Any]
     _storage: Any
 
-    def __init__(self, local: Any) -> None:
+    def __init__(self, local: Local) -> None:
         object.__setattr__(self, "_storage", local._storage)
         object.__setattr__(self, "_data", local._storage._data)
 
@@ -42,14 +42,14 @@ class QuickLocal:
             return stored.data[name]
         raise AttributeError(name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self._storage, name, value)
 
     def __delattr__(self, name: str) -> None:
         delattr(self._storage, name)
 
 
-def quick(upstream: Any) -> Any:
+def quick(upstream: Local) -> Any:
     """The `Local` as a `QuickLocal`, or as it is if this asgiref stores values in another way."""
     return QuickLocal(upstream) if _is_known() else upstream
 

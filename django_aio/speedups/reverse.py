@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from django.urls import URLResolver
+from django.utils.datastructures import MultiValueDict
 from django.utils.translation import get_language
 
 from django_aio.speedups.bounded import keep
@@ -23,11 +24,22 @@ MAX_MADE = 4096
 PLAIN = frozenset({int, str, uuid.UUID})
 
 
+# The name of a URL, the prefix, and the arguments.
+Key = tuple[str, str, tuple[Any, ...], tuple[tuple[str, Any], ...]]
+
+
+class Converter(Protocol):
+    """A path converter, of which the half is used that makes URLs."""
+
+    def to_url(self, value: Any, /) -> str:
+        """Return the text of a value in a URL. Raises ValueError if it has none."""
+
+
 class Made(NamedTuple):
     """A URL that a resolver has made, and what converters of a project's said to it."""
 
     url: str
-    said: list[tuple[Any, Any, str]]  # the converter, what it was asked, its answer
+    said: list[tuple[Converter, Any, str]]  # the converter, what it was asked, its answer
 
 
 class Reversed:
@@ -38,11 +50,11 @@ class Reversed:
 
     __slots__ = ("patterns", "urls")
 
-    def __init__(self, patterns: Any) -> None:
+    def __init__(self, patterns: MultiValueDict[Any, Any]) -> None:
         self.patterns = patterns
-        self.urls: dict[Any, Made] = {}
+        self.urls: dict[Key, Made] = {}
 
-    def find(self, key: Any) -> str | None:
+    def find(self, key: Key) -> str | None:
         """A URL that was made before, if all converters would say the same again."""
         made = self.urls.get(key)
         if made is None:
@@ -55,7 +67,7 @@ class Reversed:
                 return None
         return made.url
 
-    def keep(self, key: Any, url: str) -> None:
+    def keep(self, key: Key, url: str) -> None:
         """Keep a URL that was just made, if there is one pattern of that name."""
         name, _, args, kwargs = key
         possibilities = self.patterns.getlist(name)
@@ -71,7 +83,7 @@ class Reversed:
         keep(self.urls, key, Made(url, said), MAX_MADE)
 
 
-def key_of(name: Any, prefix: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def key_of(name: object, prefix: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key | None:
     """Under what a URL is kept, or None for one that is not: not all that is equal is the same."""
     if type(name) is not str or not PLAIN.issuperset(map(type, args or kwargs.values())):
         return None
@@ -87,9 +99,8 @@ def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
     return known
 
 
-def _is_djangos(converter: Any) -> bool:
-    module: str = type(converter).to_url.__module__
-    return module == "django.urls.converters"
+def _is_djangos(converter: Converter) -> bool:
+    return type(converter).to_url.__module__ == "django.urls.converters"
 
 
 def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
@@ -101,15 +112,16 @@ def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
 
     @functools.wraps(upstream)
     def _reverse_with_prefix(
-        self: URLResolver, lookup_view: Any, _prefix: str, *args: Any, **kwargs: Any
+        self: URLResolver, lookup_view: object, _prefix: str, *args: Any, **kwargs: Any
     ) -> str:
         key = key_of(lookup_view, _prefix, args, kwargs)
-        known = None if key is None else reversed_by(self, get_language())
-        url = None if known is None else known.find(key)
+        if key is None:
+            return upstream(self, lookup_view, _prefix, *args, **kwargs)
+        known = reversed_by(self, get_language())
+        url = known.find(key)
         if url is None:
             url = upstream(self, lookup_view, _prefix, *args, **kwargs)
-            if known is not None:
-                known.keep(key, url)
+            known.keep(key, url)
         return url
 
     return _reverse_with_prefix

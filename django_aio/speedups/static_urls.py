@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.core.files.storage import FileSystemStorage
+
 from django_aio.speedups.bounded import keep
 from django_aio.speedups.escaping import TEXT
 
@@ -24,7 +26,7 @@ def url(upstream: Callable[[Any, str | None], str]) -> Callable[[Any, str | None
     """`FileSystemStorage.url()`: it depends on the name and on the storage's base URL alone."""
 
     @functools.wraps(upstream)
-    def url(self: Any, name: str | None) -> str:
+    def url(self: FileSystemStorage, name: str | None) -> str:
         if type(name) not in TEXT:
             return upstream(self, name)
         known: dict[Any, str] = vars(self).setdefault(MADE, {})

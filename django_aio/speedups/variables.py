@@ -18,7 +18,9 @@ from typing import Any
 from django.db.models import Model
 from django.db.models.query_utils import DeferredAttribute
 from django.template import base
-from django.template.base import FilterExpression, logger
+from django.template.base import FilterExpression, VariableNode, logger
+from django.template.context import Context
+from django.template.defaulttags import TemplateLiteral
 
 from django_aio.template.awaiting import PLAIN
 
@@ -33,7 +35,7 @@ def render(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
     """`VariableNode.render()`: the text of a plain value."""
 
     @functools.wraps(upstream)
-    def render(self: Any, context: Any) -> str:
+    def render(self: VariableNode, context: Context) -> str:
         names = _names(self, self.filter_expression)
         if names is None:
             return upstream(self, context)
@@ -52,7 +54,7 @@ def evaluate(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """
 
     @functools.wraps(upstream)
-    def eval(self: Any, context: Any) -> Any:
+    def eval(self: TemplateLiteral, context: Context) -> Any:
         names = _names(self, self.value)
         if names is None:
             return upstream(self, context)
@@ -71,7 +73,7 @@ def evaluate(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 Names = tuple[str, str | None]
 
 
-def _names(node: Any, expression: Any) -> Names | None:
+def _names(node: object, expression: object) -> Names | None:
     """The names that a node consists of, worked out at the first look."""
     attributes = node.__dict__
     known: tuple[Any, Names | None] | None = attributes.get(NAMES)
@@ -80,7 +82,7 @@ def _names(node: Any, expression: Any) -> Names | None:
     return known[1]
 
 
-def look(context: Any, first: str, second: str | None = None) -> Any:
+def look(context: Context, first: str, second: str | None = None) -> Any:
     """What `first`, or `first.second`, is in a context, if it is a plain value.
 
     MISSING if the context has no `first`. UNKNOWN if it is for Django to find out.
@@ -96,7 +98,7 @@ def look(context: Any, first: str, second: str | None = None) -> Any:
     return value if type(value) in PLAIN else UNKNOWN
 
 
-def _field(value: Any, name: str) -> Any:
+def _field(value: object, name: str) -> Any:
     """What a model instance has in a field, if that is all that there is to it; else UNKNOWN."""
     own = type(value).__dict__
     fields = own.get(SHOWN)
@@ -108,7 +110,7 @@ def _field(value: Any, name: str) -> Any:
     return value.__dict__.get(field, UNKNOWN)
 
 
-def names_of(expression: Any) -> Names | None:
+def names_of(expression: object) -> Names | None:
     """The one or two names that an expression consists of, or None if there is more to it."""
     if type(expression) is not FilterExpression or not expression.is_var or expression.filters:
         return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import decimal
-from collections.abc import AsyncIterable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, MutableMapping
 from types import AsyncGeneratorType, NoneType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -30,6 +30,10 @@ PLAIN = frozenset(
     | {datetime.date, datetime.datetime, decimal.Decimal}
 )
 REMEDY = "Render the template with 'await template.arender(...)' or 'await arender(request, ...)'."
+
+
+# What `is_awaitable()` is true of.
+Waited = Awaitable[Any] | AsyncGenerator[Any, None]
 
 
 class Outcome(NamedTuple):
@@ -58,7 +62,7 @@ def is_awaitable(kind: type) -> bool:
     return kind is AsyncGeneratorType or hasattr(kind, "__await__")
 
 
-def await_variable(thing: Any, name: str, memo: Memo | None = None, remedy: str = REMEDY) -> Any:
+def await_variable(thing: Waited, name: str, memo: Memo | None = None, remedy: str = REMEDY) -> Any:
     """The result of an awaitable, or the list of what an asynchronous generator yields.
 
     `name` is what the error calls it, and `remedy` how the error ends. With `memo`, the second call
@@ -84,16 +88,16 @@ def await_result(value: Any, name: str) -> Any:
     return await_variable(value, name)
 
 
-def _outcome(thing: Any, name: str, remedy: str) -> Outcome:
+def _outcome(thing: Waited, name: str, remedy: str) -> Outcome:
     try:
         return Outcome(_wait(thing, name, remedy), None)
     except Exception as error:
         return Outcome(None, error)
 
 
-def _wait(thing: Any, name: str, remedy: str) -> Any:
+def _wait(thing: Waited, name: str, remedy: str) -> Any:
     return await_value(
-        thing if hasattr(type(thing), "__await__") else read_out(thing),
+        read_out(thing) if type(thing) is AsyncGeneratorType else thing,
         f"{name} is awaitable ({type(thing).__name__}), and synchronous code that a coroutine "
         f"called directly cannot wait for it. {remedy}",
     )

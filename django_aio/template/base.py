@@ -12,10 +12,18 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from django.template.base import VariableDoesNotExist
+from django.template.base import (
+    Node,
+    NodeList,
+    Parser,
+    Template,
+    Token,
+    Variable,
+    VariableDoesNotExist,
+)
 from django.template.context import Context
 
 from django_aio.bridge import in_bridge, run
@@ -26,6 +34,14 @@ from django_aio.template.calls import adapt
 from django_aio.template.streams import Sink, stream
 
 Lookup = Callable[[Any, Any], Any]
+# What a variable is looked up in: a context, or a plain dictionary.
+Values = Context | Mapping[str, Any]
+
+if TYPE_CHECKING:
+
+    class _Variable(Variable):
+        def _resolve_lookup(self, context: Values) -> Any: ...
+
 
 MEMO = "_aio_results"
 ADOPTED = "_aio_adopted"
@@ -33,7 +49,7 @@ ADOPTED = "_aio_adopted"
 RESULT = "\0"
 
 
-async def arender(self: Any, context: Context) -> str:
+async def arender(self: Template, context: Context) -> str:
     """`Template.arender(context)`: render the template; what it waits for lets the loop go on.
 
     The same arguments, result and errors as `render()`. May be called by any coroutine.
@@ -41,7 +57,7 @@ async def arender(self: Any, context: Context) -> str:
     return await run(self.render, context)
 
 
-def astream(self: Any, context: Context) -> AsyncGenerator[str, None]:
+def astream(self: Template, context: Context) -> AsyncGenerator[str, None]:
     """`Template.astream(context)`: yield the page piece by piece, each before the next wait.
 
     Joined, the pieces are what `render()` returns; they are of any length. Errors are raised after
@@ -59,7 +75,7 @@ def resolve(upstream: Lookup) -> Lookup:
     """
 
     @functools.wraps(upstream)
-    def resolve(self: Any, context: Any) -> Any:
+    def resolve(self: _Variable, context: Values) -> Any:
         if self.lookups is None or self.translate:
             return upstream(self, context)
         try:
@@ -85,7 +101,7 @@ def resolve(upstream: Lookup) -> Lookup:
     return resolve
 
 
-def _from(lookups: tuple[str, ...], bit: Any) -> tuple[str, ...]:
+def _from(lookups: tuple[str, ...], bit: object) -> tuple[str, ...]:
     """The part of a lookup that was not done: from `bit` on.
 
     By identity first: a name may stand in it twice.
@@ -96,7 +112,7 @@ def _from(lookups: tuple[str, ...], bit: Any) -> tuple[str, ...]:
     return lookups[lookups.index(bit) :]
 
 
-def _memo(context: Any) -> Memo | None:
+def _memo(context: Values) -> Memo | None:
     """The results of this render, which all of its templates share."""
     render_context = getattr(context, "render_context", None)
     if render_context is None:
@@ -105,7 +121,7 @@ def _memo(context: Any) -> Memo | None:
     return memo
 
 
-def _context_of(wait: Callable[[], Any], context: Any) -> Context:
+def _context_of(wait: Callable[[], Any], context: Values) -> Context:
     """A context with the result alone, for the rest of a lookup."""
     alone = Context({RESULT: wait})
     for name in ("template", "template_name", "render_context"):
@@ -118,7 +134,7 @@ def find_filter(upstream: Lookup) -> Lookup:
     """`Parser.find_filter`: filters may be coroutine functions, and run where the policy says."""
 
     @functools.wraps(upstream)
-    def find_filter(self: Any, filter_name: str) -> Any:
+    def find_filter(self: Parser, filter_name: str) -> Any:
         return adapt(upstream(self, filter_name), "filter")
 
     return find_filter
@@ -131,9 +147,9 @@ def extend_nodelist(upstream: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(upstream)
-    def extend_nodelist(self: Any, nodelist: Any, node: Any, token: Any) -> None:
+    def extend_nodelist(self: Parser, nodelist: NodeList, node: Node, token: Token) -> None:
         upstream(self, nodelist, node, token)
-        cls = type(node)
+        cls: Any = type(node)
         if not is_below(cls.__module__, OURS) and not hasattr(cls.render_annotated, ADOPTED):
             cls.render_annotated = _by_policy(cls, cls.render_annotated)
 
@@ -148,7 +164,7 @@ def _by_policy(cls: type, render_annotated: Lookup) -> Lookup:
     render_in_thread = in_thread(render_annotated, "template tag", of=cls)
 
     @functools.wraps(render_annotated)
-    def call(self: Any, context: Any) -> Any:
+    def call(self: Node, context: Context) -> Any:
         if in_bridge() and not is_cooperative(type(self)):
             return render_in_thread(self, context)
         return render_annotated(self, context)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction
+from django.template.engine import Engine
+from django.template.library import TagHelperNode
 from django.utils.functional import cached_property
 
 from django_aio.bridge import in_bridge
@@ -22,6 +24,9 @@ from django_aio.conf import OURS, is_below
 from django_aio.policy import in_thread, is_cooperative
 from django_aio.policy.parts import module_of, name_of
 from django_aio.template.awaiting import await_result
+
+if TYPE_CHECKING:
+    from django.template.backends.jinja2 import Jinja2
 
 # What Django looks for on the function of a filter.
 FLAGS = ("expects_localtime", "is_safe", "needs_autoescape", "_filter_name")
@@ -51,7 +56,7 @@ def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
     return call
 
 
-def is_plain(func: Any) -> bool:
+def is_plain(func: object) -> bool:
     """Whether this is a synchronous function of Django's, and nothing of a project's is in it."""
     return (
         is_below(module_of(func), OURS)
@@ -60,7 +65,7 @@ def is_plain(func: Any) -> bool:
     )
 
 
-def is_asynchronous(func: Any) -> bool:
+def is_asynchronous(func: object) -> bool:
     """Whether this is a coroutine function, or an object whose `__call__()` is one."""
     method = getattr(type(func), "__call__", None)  # noqa: B004
     return iscoroutinefunction(func) or iscoroutinefunction(method)
@@ -70,7 +75,7 @@ def init_helper(upstream: Callable[..., None]) -> Callable[..., None]:
     """`TagHelperNode.__init__`: the function of the tag, adapted."""
 
     @functools.wraps(upstream)
-    def __init__(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def __init__(self: TagHelperNode, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         upstream(self, adapt(func, "template tag"), *args, **kwargs)
 
     return __init__
@@ -80,7 +85,7 @@ def processors(upstream: cached_property[Any]) -> cached_property[Any]:
     """`template_context_processors` of an engine: its functions, adapted."""
     find = upstream.func
 
-    def template_context_processors(self: Any) -> Any:
+    def template_context_processors(self: Engine | Jinja2) -> Any:
         found = find(self)
         return type(found)(adapt(processor, "context processor") for processor in found)
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.template.context import ContextDict
+from django.template.context import ContextDict, RequestContext
 
 from django_aio.template.calls import adapt
+
+if TYPE_CHECKING:
+
+    class _RequestContext(RequestContext):
+        _processors: tuple[Callable[..., dict[str, Any]], ...]
 
 
 def init_request_context(upstream: Callable[..., None]) -> Callable[..., None]:
     """`RequestContext.__init__`: its own processors, adapted."""
 
     @functools.wraps(upstream)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: _RequestContext, *args: Any, **kwargs: Any) -> None:
         upstream(self, *args, **kwargs)
         if self._processors:
             self._processors = tuple(adapt(each, "context processor") for each in self._processors)

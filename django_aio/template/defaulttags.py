@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.template.base import FilterExpression
+from django.template.defaulttags import ForNode
 
 from django_aio.template.awaiting import await_variable, read_out
+
+if TYPE_CHECKING:
+
+    class _ForNode(ForNode):
+        sequence: Any  # a `FilterExpression`, and then what stands in for it
 
 
 def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
     """`ForNode.__init__`: what the loop is over may be asynchronous."""
 
     @functools.wraps(upstream)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: _ForNode, *args: Any, **kwargs: Any) -> None:
         upstream(self, *args, **kwargs)
         self.sequence = _Sequence(self.sequence)
 
@@ -27,7 +35,7 @@ def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
 class _Sequence:
     """What a loop is over: the expression, whose value is read out if it is asynchronous."""
 
-    def __init__(self, expression: Any) -> None:
+    def __init__(self, expression: FilterExpression) -> None:
         self._expression = expression
 
     def resolve(self, *args: Any, **kwargs: Any) -> Any:

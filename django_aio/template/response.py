@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.template import TemplateDoesNotExist, engines
 from django.template.backends.django import DjangoTemplates
 from django.template.base import Template
+from django.template.engine import Engine
 from django.template.loaders.cached import Loader
+from django.template.response import SimpleTemplateResponse
 from django.utils.safestring import SafeString
 
 from django_aio.bridge import run
@@ -23,14 +25,20 @@ from django_aio.policy import is_cooperative, log_hop
 # A name of a template in the source of another is safe text.
 TEXT = frozenset({str, SafeString})
 
+if TYPE_CHECKING:
 
-async def arender(self: Any) -> Any:
+    class _Response(SimpleTemplateResponse):
+        _post_render_callbacks: list[Callable[..., Any]]
+
+
+async def arender(self: _Response) -> Any:
     """Render the response, on the loop if the policy trusts its class and its callbacks there.
 
     Returns what `render()` does: the response, or what a callback made of it. May be called by any
     coroutine. (Django documentation, "TemplateResponse and SimpleTemplateResponse".)
     """
-    if all(map(is_cooperative, (type(self), *self._post_render_callbacks))):
+    code: tuple[Callable[..., Any], ...] = (type(self), *self._post_render_callbacks)
+    if all(map(is_cooperative, code)):
         return await run(self.render)
     log_hop("response", type(self))
     return await sync_to_async(self.render)()
@@ -45,7 +53,7 @@ def select_template(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(upstream)
-    def select_template(template_name_list: Any, using: str | None = None) -> Any:
+    def select_template(template_name_list: Sequence[str], using: str | None = None) -> Any:
         if isinstance(template_name_list, list | tuple):
             template_name_list = _from_first_known(template_name_list, using)
         return upstream(template_name_list, using=using)
@@ -53,7 +61,7 @@ def select_template(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return select_template
 
 
-def _from_first_known(names: Sequence[Any], using: str | None) -> Sequence[Any]:
+def _from_first_known(names: Sequence[str], using: str | None) -> Sequence[str]:
     """The names from the first that exists on, if all before it are known to be missing.
 
     All names if one of them must be looked for, and if none exists: the error is about all.
@@ -70,7 +78,7 @@ def _from_first_known(names: Sequence[Any], using: str | None) -> Sequence[Any]:
     return names
 
 
-def _cached(engine: Any, template_name: Any) -> Any:
+def _cached(engine: Engine, template_name: str) -> Any:
     """What the cached loader of an engine knows of a name, if that is its only loader.
 
     The template, the class TemplateDoesNotExist or such an error, or None.

@@ -24,9 +24,11 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.template import defaulttags, loader_tags
+from django.template.base import Node, NodeList, Template
+from django.template.context import Context
 from django.utils.safestring import SafeString
 
 from django_aio.awaiting import Step
@@ -46,6 +48,11 @@ PASSING = frozenset(
 
 Resume = Callable[[Any], Any]
 
+if TYPE_CHECKING:
+
+    class _Node(Node):
+        def render_annotated(self, context: Context) -> str: ...
+
 
 class Sink:
     """What has been rendered and not been sent yet.
@@ -53,13 +60,13 @@ class Sink:
     Touched by the task that drives the stream, and by the thread that it waits for.
     """
 
-    def __init__(self, template: Any = None) -> None:
+    def __init__(self, template: Template | None = None) -> None:
         self._template = template  # whose context it is that nodes may write for
-        self._context: Any = None
+        self._context: Context | None = None
         self._open = True
         self._texts: list[str] = []
 
-    def takes(self, context: Any) -> bool:
+    def takes(self, context: Context) -> bool:
         """Whether nodes rendered with this context write here."""
         if self._context is None and self._template is not None:
             # The template is bound to the context of its own render, and to no other.
@@ -94,14 +101,15 @@ def render_nodes(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], st
     current = _sink.get
 
     @functools.wraps(upstream)
-    def render(self: Any, context: Any) -> str:
+    def render(self: list[_Node], context: Context) -> str:
         sink = current()
         if sink is None or not sink.takes(context):
             return upstream(self, context)
         for node in self:
-            if type(node) in PASSING:
+            kind: type = type(node)
+            if kind in PASSING:
                 sink.write(node.render_annotated(context))
-            elif type(node) is defaulttags.ForNode:
+            elif kind is defaulttags.ForNode:
                 sink.write(_with_passing_loop(node).render_annotated(context))
             else:
                 sink.write(sink.collect(node.render_annotated, context))
@@ -113,25 +121,25 @@ def render_nodes(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], st
 class _Loop:
     """The nodes in a loop, as one node that lets them write. Lives as long as one render of it."""
 
-    def __init__(self, nodes: Any) -> None:
+    def __init__(self, nodes: NodeList) -> None:
         self._nodes = nodes
 
-    def render_annotated(self, context: Any) -> str:
-        return self._nodes.render(context)  # type: ignore[no-any-return]
+    def render_annotated(self, context: Context) -> str:
+        return self._nodes.render(context)
 
 
-def _with_passing_loop(node: Any) -> Any:
+def _with_passing_loop(node: _Node) -> _Node:
     """A `{% for %}` that collects nothing: it would collect what its nodes return, one by one."""
-    node = copy.copy(node)
-    node.nodelist_loop = [_Loop(node.nodelist_loop)]
-    return node
+    passing: Any = copy.copy(node)
+    passing.nodelist_loop = [_Loop(passing.nodelist_loop)]
+    return passing  # type: ignore[no-any-return]
 
 
 def collected(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
     """`BlockNode.super`: a value, which a condition may ask for."""
 
     @functools.wraps(upstream)
-    def super(self: Any) -> str:
+    def super(self: loader_tags.BlockNode) -> str:
         sink = _sink.get()
         return upstream(self) if sink is None else sink.collect(upstream, self)
 
@@ -179,7 +187,7 @@ async def stream(render: Callable[[], str], sink: Sink) -> AsyncGenerator[str, N
         value = failure = None
 
 
-async def _result(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> tuple[Resume, Any]:
+async def _result(coroutine: Coroutine[Any, Any, Any], waits_for: object) -> tuple[Resume, Any]:
     """Wait for what the coroutine waits for. How it goes on, and with what."""
     try:
         return coroutine.send, await Step(waits_for)
@@ -188,7 +196,7 @@ async def _result(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> tuple[
 
 
 async def _cancel(
-    coroutine: Coroutine[Any, Any, Any], variables: Variables, waits_for: Any
+    coroutine: Coroutine[Any, Any, Any], variables: Variables, waits_for: object
 ) -> None:
     """Unwind a render that nobody needs any more, as `Task.cancel()` would: it may await."""
     cancel = getattr(waits_for, "cancel", None)

@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.http import HttpRequest
+
 from django_aio.bridge import in_bridge, wait
 from django_aio.core.handlers.files import close_unsent
 from django_aio.threads import in_any_thread
@@ -20,7 +22,7 @@ def serve(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`serve()`: in a thread, if called on the loop. Same arguments, result and errors."""
 
     @functools.wraps(upstream)
-    def serve(request: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+    def serve(request: HttpRequest, path: str, *args: Any, **kwargs: Any) -> Any:
         view = functools.partial(upstream, request, path, *args, **kwargs)
         return wait(in_any_thread(view, unused=close_unsent)) if in_bridge() else view()
 

@@ -20,17 +20,28 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
-from django.db.models.expressions import Col, Value
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import BaseExpression, Col, Value
+from django.db.models.lookups import Lookup
+from django.db.models.options import Options
 from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.query import Query
 from django.db.models.sql.where import WhereNode
 
 from django_aio.speedups.bounded import keep
 from django_aio.speedups.sql.shape import Shape, gives_parameters, shape_of
 
+if TYPE_CHECKING:
+
+    class _Compiler(SQLCompiler):
+        elide_empty: bool
+
+
+Marked = TypeVar("Marked", bound=BaseExpression)
 AsSQL = Callable[..., tuple[str, Any]]
 
 # Sites have some hundred shapes. Those that differ by a page number or by how many values there
@@ -57,7 +68,7 @@ class Compiled:
 
     __slots__ = ("after", "before", "held", "models", "placeholders", "results", "settings", "sql")
 
-    def __init__(self, compiler: Any, sql: str, held: list[Any], places: Places) -> None:
+    def __init__(self, compiler: SQLCompiler, sql: str, held: list[Any], places: Places) -> None:
         self.sql = sql
         self.before, self.placeholders, self.after = places
         self.results = {name: getattr(compiler, name) for name in RESULTS}
@@ -68,7 +79,7 @@ class Compiled:
         self.models = [(model._meta, *_facts(model._meta)) for model in _models(compiler)]
         self.held = held
 
-    def holds(self, connection: Any) -> bool:
+    def holds(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether the models and the database are what they were."""
         if connection.settings_dict is not self.settings:
             return False
@@ -81,7 +92,7 @@ class Compiled:
                 return False
         return True
 
-    def parameters(self, compiler: Any, lookups: list[Any]) -> list[Any] | None:
+    def parameters(self, compiler: SQLCompiler, lookups: list[Lookup[Any]]) -> list[Any] | None:
         """The parameters for these lookups, or None if their SQL is another one.
 
         That of a value that no row can have, for example, which Django leaves out.
@@ -103,7 +114,7 @@ _kept: dict[Any, Compiled | None] = {}
 
 
 @functools.cache
-def _is_djangos(cls: Any) -> bool:
+def _is_djangos(cls: type[SQLCompiler]) -> bool:
     """Whether a compiler is that of plain queries, of one of Django's engines."""
     return cls.as_sql is SQLCompiler.as_sql and bool(cls.__module__.startswith("django."))
 
@@ -113,7 +124,7 @@ def as_sql(upstream: AsSQL) -> AsSQL:
 
     @functools.wraps(upstream)
     def as_sql(
-        self: Any, with_limits: bool = True, with_col_aliases: bool = False
+        self: _Compiler, with_limits: bool = True, with_col_aliases: bool = False
     ) -> tuple[str, Any]:
         shape = None
         kind: Any = type(self)
@@ -145,7 +156,7 @@ def get_converters(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
     """`SQLCompiler.get_converters`: the columns of a query that was kept are not asked again."""
 
     @functools.wraps(upstream)
-    def get_converters(self: Any, expressions: Any) -> Any:
+    def get_converters(self: SQLCompiler, expressions: Iterable[BaseExpression]) -> Any:
         plain = getattr(self, AS_THEY_ARE, None)
         if plain is not None and type(expressions) is list and expressions == plain:
             return {}
@@ -157,14 +168,14 @@ def get_converters(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 _MISSING: Any = object()
 
 
-def _name_table(query: Any) -> None:
+def _name_table(query: Query) -> None:
     """Leave the query as compiling it does: the table of its model has a name."""
     if not query.alias_map and (alias := query.get_initial_alias()):
         query.unref_alias(alias)
 
 
 def _compiled(
-    compiler: Any, upstream: AsSQL, shape: Shape, sql: str, params: Sequence[Any]
+    compiler: _Compiler, upstream: AsSQL, shape: Shape, sql: str, params: Sequence[Any]
 ) -> Compiled | None:
     """What is kept of a query that has been compiled. None if it must be compiled every time."""
     if not type(compiler.connection).__module__.startswith("django."):
@@ -181,7 +192,11 @@ def _compiled(
 
 
 def _places(
-    compiler: Any, upstream: AsSQL, lookups: list[Any], sql: str, params: Sequence[Any]
+    compiler: _Compiler,
+    upstream: AsSQL,
+    lookups: list[Lookup[Any]],
+    sql: str,
+    params: Sequence[Any],
 ) -> Places | None:
     """Find out where the values stand.
 
@@ -189,7 +204,8 @@ def _places(
     that are neither theirs nor those of the shape's constants.
     """
     query, connection = compiler.query.clone(), compiler.connection
-    placeholders, values, marked = [], [], []
+    placeholders, marked = [], []
+    values: list[Any] = []
     marks: list[object] = []
     for lookup in lookups:
         placeholder, prepared = lookup.process_rhs(compiler, connection)
@@ -202,7 +218,7 @@ def _places(
         if type(constant) is Value:
             made = constant.as_sql(compiler, connection)
             query.annotations[name] = _marked(constant, "as_sql", *made, constants)
-    query._annotation_select_cache = None
+    query._annotation_select_cache = None  # type: ignore[attr-defined]
     again = type(compiler)(query, connection, compiler.using, compiler.elide_empty)
     sql_again, found = upstream(again)
     begin = next((at for at, each in enumerate(found) if each in marks), len(found))
@@ -219,8 +235,8 @@ def _places(
 
 
 def _marked(
-    expression: Any, method: str, sql: str, params: Sequence[Any], marks: list[object]
-) -> Any:
+    expression: Marked, method: str, sql: str, params: Sequence[Any], marks: list[object]
+) -> Marked:
     """A copy of a lookup or constant that gives marks instead of its values."""
     own = [object() for _ in params]
     marks.extend(own)
@@ -229,37 +245,39 @@ def _marked(
     return marked
 
 
-def _with_lookups(node: Any, lookups: Iterator[Any]) -> Any:
+def _with_lookups(node: WhereNode, lookups: Iterator[Lookup[Any]]) -> WhereNode:
     """A copy of a WHERE clause with other lookups, in the order of `Shape.lookups`."""
     changed = node.clone()
-    changed.children = [
+    children: list[Any] = node.children
+    changed_children: list[Any] = [
         _with_lookups(child, lookups)
         if type(child) is WhereNode
         else next(lookups)
         if gives_parameters(child)
         else child
-        for child in node.children
+        for child in children
     ]
+    changed.children = changed_children
     return changed
 
 
-def _typed(value: Any) -> tuple[type, Any]:
+def _typed(value: object) -> tuple[type, object]:
     # A driver may have types of its own for what it is given.
     return type(value), value
 
 
-def _decides(field: Any, *names: str) -> bool:
+def _decides(field: object, *names: str) -> bool:
     """Whether one of a field's methods is a project's: what it says may change."""
     methods = (getattr(type(field), name) for name in names)
     return not all(method.__module__.startswith("django.") for method in methods)
 
 
-def _facts(meta: Any) -> tuple[Any, Any, str]:
+def _facts(meta: Options[Any]) -> tuple[Any, Any, str]:
     """What SQL is made of that can be changed in a model."""
     return meta.concrete_fields, meta.ordering, meta.db_table
 
 
-def _models(compiler: Any) -> set[Any]:
+def _models(compiler: SQLCompiler) -> set[Any]:
     """The models whose columns, joins and ordering the query has."""
     models = {compiler.query.model}
     for field in _joined(compiler.query):
@@ -267,7 +285,7 @@ def _models(compiler: Any) -> set[Any]:
     return {model for model in models if hasattr(model, "_meta")}
 
 
-def _joined(query: Any) -> list[Any]:
+def _joined(query: Query) -> list[Any]:
     """The relations of a compiled query, those of `select_related()` and the ordering included."""
     return [join.join_field for join in query.alias_map.values() if hasattr(join, "join_field")]
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 import datetime
 import decimal
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from django.db.models import aggregates, lookups
 from django.db.models.expressions import Col, Star, Value
 from django.db.models.fields import related_lookups
+from django.db.models.lookups import Lookup
 from django.db.models.sql.datastructures import BaseTable, Join
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import WhereNode
@@ -39,7 +40,7 @@ class Shape(NamedTuple):
     """What `shape_of()` finds out about a query."""
 
     key: Hashable
-    lookups: list[Any]  # those that give parameters, in the order of the WHERE clause
+    lookups: list[Lookup[Any]]  # those that give parameters, in the order of the WHERE clause
     held: list[Any]  # what the key knows by identity
 
 
@@ -103,11 +104,11 @@ AGGREGATES = frozenset(
 )
 
 
-def shape_of(query: Any) -> Shape | None:
+def shape_of(query: Query) -> Shape | None:
     """The shape of a query, or None if it has none."""
     if type(query) is not Query or _unset(query) != _NEW or not vars(query).keys() <= KNOWN:
         return None
-    found: list[Any] = []
+    found: list[Lookup[Any]] = []
     held: list[Any] = []
     try:
         key = (
@@ -127,18 +128,18 @@ def shape_of(query: Any) -> Shape | None:
     return Shape(key, found, held)
 
 
-def _deferred(names: Any, defer: bool) -> Hashable:
+def _deferred(names: Collection[str], defer: bool) -> Hashable:
     """What `defer()` and `only()` name: a set that may be changed, or one that may not."""
     return frozenset(names) if names else None, defer
 
 
-def _ordering(order_by: Sequence[Any]) -> Hashable:
+def _ordering(order_by: Sequence[object]) -> Hashable:
     if not all(type(name) is str for name in order_by):
         raise NoShapeError
     return tuple(order_by)
 
 
-def _joins(query: Any, held: list[Any]) -> Hashable:
+def _joins(query: Query, held: list[Any]) -> Hashable:
     """The tables, and how often each is referred to: one that is not is left out of the SQL."""
     joins: list[Hashable] = []
     counts = query.alias_refcount
@@ -158,7 +159,7 @@ def _joins(query: Any, held: list[Any]) -> Hashable:
     return tuple(joins)
 
 
-def _column(column: Any, held: list[Any]) -> Hashable:
+def _column(column: object, held: list[Any]) -> Hashable:
     if type(column) is not Col:
         raise NoShapeError
     target, field = column.target, column.output_field
@@ -169,12 +170,12 @@ def _column(column: Any, held: list[Any]) -> Hashable:
     return column.alias, id(target), id(field)
 
 
-def _groups(group_by: Any, held: list[Any]) -> Hashable:
+def _groups(group_by: Iterable[object] | Literal[True] | None, held: list[Any]) -> Hashable:
     """No groups, those of the selected columns (True), or columns."""
     return group_by if group_by is None or group_by is True else _columns(group_by, held)
 
 
-def _columns(columns: Sequence[Any], held: list[Any]) -> Hashable:
+def _columns(columns: Iterable[object], held: list[Any]) -> Hashable:
     return tuple([_column(column, held) for column in columns])
 
 
@@ -192,7 +193,7 @@ def _relations(select_related: bool | Mapping[str, Any]) -> Hashable:
     return tuple([(name, _relations(below)) for name, below in select_related.items()])
 
 
-def _annotations(query: Any, held: list[Any]) -> Hashable:
+def _annotations(query: Query, held: list[Any]) -> Hashable:
     if not query.annotations:
         return ()
     mask = query.annotation_select_mask
@@ -203,7 +204,7 @@ def _annotations(query: Any, held: list[Any]) -> Hashable:
     return tuple(parts), None if mask is None else _of_mask(mask)
 
 
-def _of_mask(mask: Any) -> Hashable:
+def _of_mask(mask: Collection[str]) -> Hashable:
     return frozenset(mask) if isinstance(mask, set) else tuple(mask)
 
 
@@ -226,14 +227,15 @@ def _expression(expression: Any, held: list[Any]) -> Hashable:
     return kind, expression.distinct, expression.is_summary, of
 
 
-def gives_parameters(lookup: Any) -> bool:
+def gives_parameters(lookup: Lookup[Any]) -> bool:
     """Whether a lookup has a value of its own: a comparison with True is the column itself."""
     return type(lookup.rhs) is not bool
 
 
-def _where(node: Any, found: list[Any], held: list[Any]) -> Hashable:
+def _where(node: WhereNode, found: list[Lookup[Any]], held: list[Any]) -> Hashable:
     parts: list[Any] = [node.connector, node.negated]
-    for child in node.children:
+    children: list[Any] = node.children
+    for child in children:
         kind = type(child)
         if kind is WhereNode:
             parts.append(_where(child, found, held))

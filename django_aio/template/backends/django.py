@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
+from django.template.backends.django import Template
 
 from django_aio.bridge import run
 from django_aio.template.streams import Sink, stream
 
+if TYPE_CHECKING:
+    from django.template.backends.base import _EngineTemplate
+
 Context = dict[str, Any] | None
 
 
-async def arender(self: Any, context: Context = None, request: HttpRequest | None = None) -> str:
+async def arender(
+    self: _EngineTemplate, context: Context = None, request: HttpRequest | None = None
+) -> str:
     """`Template.arender(context, request)`: render it; what it waits for lets the loop go on.
 
     The same arguments, result and errors as `render()`. May be called by any coroutine. Templates
@@ -27,7 +33,7 @@ async def arender(self: Any, context: Context = None, request: HttpRequest | Non
 
 
 def astream(
-    self: Any, context: Context = None, request: HttpRequest | None = None
+    self: Template, context: Context = None, request: HttpRequest | None = None
 ) -> AsyncGenerator[str, None]:
     """`Template.astream(context, request)`: yield the page piece by piece.
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import jinja2
 from django.http import HttpRequest
+from django.template.backends.jinja2 import Jinja2, Template
+from jinja2.runtime import Context
 from jinja2.utils import internalcode
 
 from django_aio.bridge import in_bridge
@@ -39,7 +41,7 @@ def init_engine(upstream: Callable[..., None]) -> Callable[..., None]:
     """`Jinja2.__init__`: the environment that it made waits for awaitables."""
 
     @functools.wraps(upstream)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: Jinja2, *args: Any, **kwargs: Any) -> None:
         upstream(self, *args, **kwargs)
         # Its class, which its overlays have too.
         cls: Any = type(self.env)
@@ -78,7 +80,7 @@ def _looking_into(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`Environment.getattr` or `getitem`: attributes and items are waited for."""
 
     @functools.wraps(upstream)
-    def look(self: jinja2.Environment, obj: Any, name: Any) -> Any:
+    def look(self: jinja2.Environment, obj: object, name: object) -> Any:
         value = upstream(self, obj, name)
         return value if type(value) in PLAIN else _awaited(self, value, name)
 
@@ -89,7 +91,7 @@ def _looking_up(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`Context.resolve_or_missing`: variables are waited for."""
 
     @functools.wraps(upstream)
-    def resolve_or_missing(self: Any, key: str) -> Any:
+    def resolve_or_missing(self: Context, key: str) -> Any:
         value = upstream(self, key)
         return value if type(value) in PLAIN else _awaited(self.environment, value, key)
 
@@ -101,7 +103,7 @@ def _calling(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @internalcode
     @functools.wraps(upstream)
-    def call(self: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Context, obj: object, /, *args: Any, **kwargs: Any) -> Any:
         value = upstream(self, obj, *args, **kwargs)
         # With enable_async Jinja2 awaits it itself.
         if type(value) in PLAIN or self.environment.is_async:
@@ -122,7 +124,7 @@ def render(upstream: Callable[..., str]) -> Callable[..., str]:
 
     @functools.wraps(upstream)
     def render(
-        self: Any, context: dict[str, Any] | None = None, request: HttpRequest | None = None
+        self: Template, context: dict[str, Any] | None = None, request: HttpRequest | None = None
     ) -> str:
         with _remembering():
             environment = getattr(self.template, "environment", None)
@@ -134,7 +136,7 @@ def render(upstream: Callable[..., str]) -> Callable[..., str]:
 
 
 def astream(
-    self: Any, context: dict[str, Any] | None = None, request: HttpRequest | None = None
+    self: Template, context: dict[str, Any] | None = None, request: HttpRequest | None = None
 ) -> AsyncGenerator[str, None]:
     """`Template.astream(context, request)`: as that of Django's templates.
 
@@ -155,10 +157,10 @@ def _remembering() -> Iterator[None]:
             _memo.reset(token)
 
 
-def _with(template: Any, stand_in: Any) -> Any:
+def _with(template: Template, stand_in: _OnTheLoop | _Generated) -> Template:
     """The backend's template, which renders a stand-in for Jinja2's."""
     template = copy.copy(template)
-    template.template = stand_in
+    template.template = stand_in  # type: ignore[assignment]
     return template
 
 

@@ -25,11 +25,12 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.db.transaction import TransactionManagementError
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import classonlymethod
 from django.utils.functional import classproperty
 from django.views.generic.base import View
@@ -41,6 +42,8 @@ from django_aio.hooks import adopt, adopting, is_hook
 from django_aio.policy import in_thread, is_cooperative
 from django_aio.policy.parts import unbound
 
+T = TypeVar("T")
+
 REMEDY = (
     "In a coroutine call that code with 'await run(...)', such as "
     "'await run(self.get_context_data)', and a view without asynchronous handlers with "
@@ -48,7 +51,7 @@ REMEDY = (
 )
 
 
-def adopt_view(cls: Any) -> None:
+def adopt_view(cls: type[View]) -> None:
     """Turn the coroutine functions of a view class that override methods into hooks."""
     # options() is not a handler for Django when it decides which kind of view this is. as_view()
     # copies the attributes of dispatch() to the view, which is not a coroutine function for that.
@@ -60,12 +63,12 @@ def adopt_view(cls: Any) -> None:
 init_subclass = adopting(View, adopt_view)
 
 
-def as_view(upstream: Any) -> Any:
+def as_view(upstream: object) -> Any:
     """`View.as_view`: methods that were decorated after the class was made are hooks too."""
     make = unbound(upstream)
 
     @functools.wraps(make)
-    def as_view(cls: Any, /, **initkwargs: Any) -> Callable[..., Any]:
+    def as_view(cls: type[View], /, **initkwargs: Any) -> Callable[..., Any]:
         if not is_below(cls.__module__, ("django",)):
             adopt_view(cls)
         view = make(cls, **initkwargs)
@@ -114,23 +117,29 @@ def setup(upstream: Callable[..., None]) -> Callable[..., None]:
     """`View.setup`: the view's `dispatch()` answers with an awaitable if its handlers do."""
 
     @functools.wraps(upstream)
-    def setup(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+    def setup(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         upstream(self, request, *args, **kwargs)
         if self.view_is_async:
             _place_handler(self, request)
             if _surrounds(type(self)):  # type: ignore[arg-type]
                 _place_waiting_handler(self, request)
-            self.dispatch = functools.partial(_dispatch, self)
+            self.dispatch = functools.partial(_dispatch, self)  # type: ignore[assignment, method-assign]
         elif is_hook(self.dispatch):
             _place_handler(self, request)
 
     return setup
 
 
-def _place_handler(view: Any, request: Any) -> None:
+def _handler(view: View, request: HttpRequest) -> tuple[str, Any]:
+    """The name of the handler of a request, and the handler if the view has it."""
+    method: Any = request.method
+    name = method.lower()
+    return name, getattr(view, name, None) if name in view.http_method_names else None
+
+
+def _place_handler(view: View, request: HttpRequest) -> None:
     """Have a synchronous handler that a coroutine leads to run where the policy says."""
-    name = request.method.lower()
-    handler = getattr(view, name, None) if name in view.http_method_names else None
+    name, handler = _handler(view, request)
     if name == "options" or not isinstance(handler, MethodType):
         return
     if not (iscoroutinefunction(handler) or is_cooperative(handler)):
@@ -145,18 +154,15 @@ def _surrounds(cls: type) -> bool:
     return not (is_below(definer.__module__, ("django",)) or iscoroutinefunction(dispatch))
 
 
-def _place_waiting_handler(view: Any, request: Any) -> None:
+def _place_waiting_handler(view: View, request: HttpRequest) -> None:
     """Have a coroutine handler done when `dispatch()` has called it.
 
     What surrounds the call (a decorator, `with transaction.atomic(): return super().dispatch(...)`)
     then surrounds the handler. It still gets an awaitable, as in stock Django.
     """
-    name = request.method.lower()
-    handler = getattr(view, name, None) if name in view.http_method_names else None
-    if not iscoroutinefunction(handler):
-        return
-
-    setattr(view, name, done_when_called(handler))
+    name, handler = _handler(view, request)
+    if iscoroutinefunction(handler):
+        setattr(view, name, done_when_called(handler))
 
 
 def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -173,7 +179,7 @@ def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Aw
     return call
 
 
-async def _done(response: Any, block: Block | None) -> Any:
+async def _done(response: T, block: Block | None) -> T:
     here = innermost.get()
     while block is not None and block is not here:
         block = block.parent  # one that was open when the handler ran
@@ -185,7 +191,7 @@ async def _done(response: Any, block: Block | None) -> Any:
     return response
 
 
-def _dispatch(view: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+def _dispatch(view: View, *args: Any, **kwargs: Any) -> Awaitable[Any]:
     """Stands in front of the `dispatch()` of one view object, for one call."""
     vars(view).pop("dispatch", None)  # it refers to the view: the two would outlive the request
     if in_bridge():
@@ -193,9 +199,9 @@ def _dispatch(view: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:
     return _dispatch_in_bridge(view, *args, **kwargs)
 
 
-async def _dispatch_in_bridge(view: Any, *args: Any, **kwargs: Any) -> Any:
+async def _dispatch_in_bridge(view: View, *args: Any, **kwargs: Any) -> Any:
     return await _response(await run(view.dispatch, *args, **kwargs))
 
 
-async def _response(answer: Any) -> Any:
+async def _response(answer: HttpResponseBase | Awaitable[HttpResponseBase]) -> HttpResponseBase:
     return await answer if inspect.isawaitable(answer) else answer

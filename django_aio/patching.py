@@ -8,12 +8,12 @@ series imports nothing and a patch for a driver that is not installed costs noth
     add       an attribute that upstream does not have
     rebind    a name that a module imported (`sync_to_async` in `django.db.models.query`)
 
-What it guarantees: a patch is applied once however often it is asked for; a target that is missing
-or, for an addition, has come into being upstream is a `CONFLICT` with its name and the reason, and
-is left as it is; a replaced function whose source is not the one the patch was written against is
-reported as drifted. Where another package has been before us (an error tracker, a tracer), what it
-put there is wrapped like Django's own and named in `stranger`; a name that it rebound is left to
-it. What it does not do: undo.
+Guarantees: a patch is applied once, however often `apply()` is called. A target that is missing, or
+that an addition finds in Django already, is a `CONFLICT` with its name and the reason, and stays as
+it is. A replaced function whose source differs from the one that the patch was written against is
+reported as drifted. Where another package (an error tracker, a tracer) has patched the target
+first, its replacement is wrapped as Django's own would be and named in `stranger`; a name that it
+rebound stays as that package left it. A patch cannot be undone.
 
 Applied at start-up, by the thread that calls `django.setup()`.
 """
@@ -43,13 +43,13 @@ import asgiref.sync
 import django
 from django.apps import apps
 
-# Where a name that a patch rebinds may come from.
+# The packages that a name may come from if a patch rebinds it.
 UPSTREAM = ("django", "asgiref", "asyncio", "_asyncio")
 FINGERPRINTS = Path(__file__).with_name("fingerprints.json")
 
 
 class Verb(enum.Enum):
-    """What a patch does to its target."""
+    """The change that a patch makes to its target."""
 
     REPLACE = "replace"
     ADD = "add"
@@ -57,7 +57,7 @@ class Verb(enum.Enum):
 
 
 class Status(enum.Enum):
-    """What became of a patch."""
+    """The state of a patch."""
 
     PENDING = "pending"
     APPLIED = "applied"
@@ -70,11 +70,11 @@ class Patch:
 
     `target` and `by` are `module:attribute.path`. `needs` names the modules that must be installed
     for the patch to make sense, such as a database driver; `app` is the Django application that the
-    target is part of; `since` is the first Django that has the target. With `on_import` the patch
-    waits until the target's module is imported, so as not to import what few processes need. With
+    target is part of; `since` is the first Django release that has the target. With `on_import` the
+    patch waits until the target's module is imported, because few processes need that module. With
     `early` it does not wait for `ready()`: modules of apps and models import the target by name.
     With `backend` it waits until a connection of that database is made. With `aside` it is left out
-    where another package has put something of its own.
+    where another package has patched the target.
     """
 
     verb: Verb
@@ -90,7 +90,7 @@ class Patch:
     aside: bool = False
     status: Status = field(default=Status.PENDING, init=False)
     reason: str = field(default="", init=False)
-    stranger: str = field(default="", init=False)  # what another package has put there
+    stranger: str = field(default="", init=False)  # what another package put in its place
     found: str | None = field(default=None, init=False)
 
     @property
@@ -100,18 +100,18 @@ class Patch:
 
     @property
     def drifted(self) -> bool:
-        """Whether the replaced source is not the one that the patch was written against.
+        """Whether the replaced source differs from the one that the patch was written against.
 
-        asgiref is released on its own and its functions are only wrapped, so it is not judged.
+        False for asgiref, which has releases of its own and whose functions are only wrapped.
         """
         known = fingerprints().get(self.target, {}).get(series_of_django())
         return self.found is not None and self.found != known
 
     def apply(self) -> Status:
-        """Apply the patch unless it is applied already or what it needs is not installed.
+        """Apply the patch, unless it is applied already or needs something that is not installed.
 
-        Never raises for a target that cannot be patched: the status is CONFLICT then, and `reason`
-        says what was found. An error in the replacement's own module does propagate.
+        Does not raise for a target that cannot be patched: the status becomes CONFLICT, and
+        `reason` says what was found. An error in the replacement's own module does propagate.
         """
         if self.status is not Status.PENDING:
             return self.status
@@ -156,7 +156,7 @@ class Patch:
         except (ImportError, AttributeError) as error:
             raise PatchConflictError(f"{self.target} cannot be reached: {error}") from error
         if isinstance(owner, type) and _is_upstreams(owner) < module_name.startswith("django."):
-            # Another package has put a class of its own in the place of Django's.
+            # Another package has replaced Django's class by one of its own, derived from it.
             owner = next((each for each in owner.__mro__[:-1] if _is_upstreams(each)), owner)
         found = getattr(owner, "__dict__", {}).get(name, _MISSING)
         if self.verb is Verb.ADD:
@@ -180,10 +180,11 @@ _MISSING: Any = object()
 
 
 def when_imported(module: str, action: Callable[[], object], uses: str = "") -> None:
-    """Call `action()` when the module is imported: now, if it has been.
+    """Call `action()` once the module is imported: at once if it is imported already.
 
-    Else when that import has ended, and those round it: of its packages, or of the module that the
-    action `uses`. An action must not find half made what it needs.
+    Otherwise call it when the import of the module has ended, and the imports that surround it: of
+    its packages, or of the module that the action `uses`. The action thus never sees a module that
+    is still being executed.
     """
     if module in sys.modules:
         action()
@@ -198,11 +199,11 @@ def when_imported(module: str, action: Callable[[], object], uses: str = "") -> 
 
 
 class _Awaited(MetaPathFinder):
-    """Finds modules as Python would, and acts when one has been executed.
+    """Find modules as Python would, and call the actions of a module when it has been executed.
 
-    One for all of them, because every import in the process passes here. To be looked for is not to
-    be imported: an action is kept until its module has run. Called by the thread that imports the
-    module, under that module's import lock.
+    One finder serves all actions, because every import in the process passes through it. A module
+    may be looked for without being imported, so an action is kept until its module has run. Called
+    by the thread that imports the module, under that module's import lock.
     """
 
     def __init__(self) -> None:
@@ -211,7 +212,7 @@ class _Awaited(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's own spec, whose loader also calls the actions."""
+        """Return the module's own spec, with a loader that also calls the actions."""
         if name not in self.actions:
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
@@ -223,7 +224,7 @@ class _Awaited(MetaPathFinder):
 
 
 class _Acting(Loader):
-    """Loads one module by the loader that Python found, which may be that of others too (a zip)."""
+    """Load one module by the loader that Python found, which other modules may share (a zip)."""
 
     def __init__(self, loader: Loader, actions: dict[str, list[Callable[[], object]]]) -> None:
         self._loader = loader
@@ -233,12 +234,12 @@ class _Acting(Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """The module, if the loader makes it itself."""
+        """Return the module if the loader itself creates it, else None."""
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module as if nobody had looked, and act if it is the outermost of them."""
+        """Execute the module by its own loader; call the actions if no awaited import is open."""
         spec = module.__spec__
         assert spec is not None
         module.__loader__ = spec.loader = self._loader
@@ -253,14 +254,14 @@ class _Acting(Loader):
 
 
 class _Importing(threading.local):
-    """What a thread is importing: how many awaited modules inside one another, and what is due."""
+    """The imports of one thread: how deep awaited modules are nested, and the actions due after."""
 
     def __init__(self) -> None:
         self.depth = 0
         self.due: list[Callable[[], object]] = []
 
     def act(self) -> None:
-        """Do what is due. What it imports itself waits for its end."""
+        """Call the actions that are due. Those that their own imports make due come last."""
         self.depth += 1
         try:
             while self.due:
@@ -285,7 +286,7 @@ def resolve(name: str) -> Any:
 def fingerprint(upstream: object) -> str | None:
     """Return 12 hexadecimal digits that identify the source of a function or class.
 
-    Blank lines and the depth of the whole do not count. None where there is none to read: a
+    Blank lines and the indentation of the whole do not count. None if there is no source to read: a
     module, a plain value, an installation without source files.
     """
     function = upstream
@@ -305,7 +306,7 @@ def fingerprint(upstream: object) -> str | None:
 
 @cache
 def fingerprints() -> dict[str, dict[str, str]]:
-    """The sources that the patches were written against: {target: {Django series: fingerprint}}."""
+    """Read the sources that patches were written for: {target: {Django series: fingerprint}}."""
     known: dict[str, dict[str, str]] = json.loads(FINGERPRINTS.read_text(encoding="utf-8"))
     return known
 
@@ -323,9 +324,9 @@ def _installed(name: str) -> bool:
 
 
 def _is_upstreams(value: object, besides: str = "") -> bool:
-    """Whether a value is one of Django's, or of what it is made of; plain values are.
+    """Whether a value comes from `UPSTREAM` or the standard library, or is a plain value.
 
-    So are those of the package of the module `besides`.
+    Also True if it comes from the package of the module `besides`.
     """
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
@@ -333,7 +334,7 @@ def _is_upstreams(value: object, besides: str = "") -> bool:
         value = value.fget
     module = getattr(value, "__module__", None)
     code = getattr(value, "__code__", None)
-    if code is not None:  # a wrapper says that it is from where the wrapped function is
+    if code is not None:  # functools.wraps() copies __module__ from the wrapped function
         module = getattr(value, "__globals__", {}).get("__name__", module)
     package = module.partition(".")[0] if isinstance(module, str) else ""
     known = package in UPSTREAM or package in sys.stdlib_module_names
@@ -341,12 +342,12 @@ def _is_upstreams(value: object, besides: str = "") -> bool:
 
 
 def _is_imported(name: str, value: object) -> bool:
-    """Whether a module has a name as asgiref has it: who replaced it did so there, not here."""
+    """Whether asgiref has this value under this name, even if a package replaced it there."""
     return value is getattr(asgiref.sync, name, _MISSING)
 
 
 def _origin(value: object, owner: ModuleType | type) -> str:
-    """Where a value was defined, for a message."""
+    """Name the place where a value was defined, for a message."""
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)
     if module and name:

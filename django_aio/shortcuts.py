@@ -1,6 +1,7 @@
-"""The shortcuts that Django does not have in this colour: `arender()`, `astream()`, `aredirect()`.
+"""The async shortcuts that Django lacks: `arender()`, `astream()`, `aredirect()`.
 
-They are in `django.shortcuts` too. (Django documentation, "Django shortcut functions".)
+The patch series adds them to `django.shortcuts` too. (Django documentation, "Django shortcut
+functions".)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ async def arender(
     status: int | None = None,
     using: str | None = None,
 ) -> HttpResponse:
-    """Render a template into a response. What it waits for lets the loop go on.
+    """Render a template into a response. The event loop goes on while the template waits.
 
     The arguments, the result and the errors are those of `render()`. May be called by any
     coroutine.
@@ -48,14 +49,14 @@ def astream(
     status: int | None = None,
     using: str | None = None,
 ) -> StreamingHttpResponse:
-    """A response that is rendered while it is sent: what stands before a wait leaves before it.
+    """Return a response that is rendered while it is sent, each piece before the next wait.
 
-    The arguments are those of `render()`. The template is loaded at once, so one that does not
-    exist is an error of the view. It is rendered when the middleware is done with the response:
-    what a template changes then, a cookie or the session, comes too late. To be called by a view
-    under ASGI, of either colour.
+    The arguments are those of `render()`. The template is loaded before this function returns, so a
+    missing template is an error of the view. The template is rendered after the middleware has
+    finished with the response: a cookie or a session that it changes is changed too late. May be
+    called by a view under ASGI, synchronous or asynchronous.
 
-    With an engine that cannot stream the page is a single piece.
+    An engine that cannot stream sends the page as a single piece.
     """
     if isinstance(template_name, str):
         template = loader.get_template(template_name, using=using)
@@ -72,7 +73,7 @@ async def _whole(template: _EngineTemplate, *args: Any) -> AsyncIterator[str]:
 async def aredirect(
     to: Callable[..., Any] | str | SupportsGetAbsoluteUrl, *args: Any, **kwargs: Any
 ) -> HttpResponseRedirect:
-    """Redirect to a URL, a view or an object whose `get_absolute_url()` may query or be awaited.
+    """Redirect to a URL, a view or an object whose `get_absolute_url()` may query or be async.
 
     The arguments, the result and the errors are those of `redirect()`. May be called by any
     coroutine.

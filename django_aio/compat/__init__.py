@@ -1,1 +1,1 @@
-"""Packages that need to know of chains: each patched when it is imported, and only then."""
+"""Patches of packages that need to know of chains, applied when such a package is imported."""

@@ -1,7 +1,8 @@
 """Channels: a websocket that waits for its next message holds no connection.
 
-A consumer is one task for as long as its socket is open. Channels closes old connections before a
-message is handled, and its synchronous consumers do so afterwards too; here all do. (Channels
+A consumer is one task as long as its socket is open. Channels closes old connections before it
+handles a message, and in synchronous consumers afterwards too. The patch closes them afterwards in
+all consumers. (Channels
 documentation, "Database Access".)
 """
 
@@ -17,7 +18,7 @@ from django_aio.bridge import run
 
 
 def dispatch(upstream: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """`AsyncConsumer.dispatch`: then what is obsolete, as CONN_MAX_AGE says, is closed."""
+    """`AsyncConsumer.dispatch`: close connections that are too old (CONN_MAX_AGE) afterwards."""
 
     @functools.wraps(upstream)
     async def dispatch(self: object, message: Mapping[str, Any]) -> None:

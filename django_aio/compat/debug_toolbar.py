@@ -1,7 +1,7 @@
-"""django-debug-toolbar: its SQL panel shows what the tasks of a request ask, too (R11).
+"""django-debug-toolbar: its SQL panel also shows the statements of a request's tasks (R11).
 
-It looks at the statements of a request by a `cursor()` of its own on each connection object that
-the request has when it begins. A task has another.
+The toolbar records statements by a `cursor()` of its own, which it sets on each connection object
+that the request has when it begins. A task has connection objects of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django_aio.db.backends.utils import CursorOpener
 
 @functools.cache
 def wrap_cursor(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`wrap_cursor()`, one for both modules: it wraps the connections of tasks too."""
+    """`wrap_cursor()`, one for both modules: wrap the connections of tasks too."""
 
     @functools.wraps(upstream)
     def wrap_cursor(connection: BaseDatabaseWrapper) -> None:
@@ -35,7 +35,7 @@ def wrap_cursor(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _opened_later(open: Callable[..., Any]) -> Callable[..., Any]:
-    """The toolbar's `cursor()`, which a coroutine calls for what `async with` opens."""
+    """Wrap the toolbar's `cursor()`: a coroutine gets an opener, which `async with` enters."""
 
     @functools.wraps(open)
     def cursor(*args: Any, **kwargs: Any) -> Any:
@@ -49,7 +49,7 @@ def _opened_later(open: Callable[..., Any]) -> Callable[..., Any]:
 def _follow(
     wrap_cursor: Callable[[Any], None], parent: BaseDatabaseWrapper, connection: BaseDatabaseWrapper
 ) -> None:
-    """The connection of a task logs where that of its parent does, if it does."""
+    """Have the connection of a task log where its parent's connection does, if that one logs."""
     logger = vars(parent).get("_djdt_logger")
     if logger is not None:
         wrap_cursor(connection)

@@ -1,8 +1,8 @@
-"""django-silk: what it collects of a request is the request's, and not the thread's.
+"""django-silk: the data that it collects belongs to a request, and not to a thread.
 
-It collects the SQL, the profiles and the request itself in a `threading.local` until the response
-is there. The requests of a loop share a thread; and a middleware that runs in a thread of its own
-would see nothing of the coroutine view below it.
+django-silk collects the SQL, the profiles and the request itself in a `threading.local` until the
+response is ready. But all requests of an event loop share one thread, and middleware that runs in
+another thread would see nothing of the coroutine view below it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-# What is collected in this context, and by the tasks and threads that it starts.
+# The data collected in this context, and by the tasks and threads that it starts.
 _collected: ContextVar[dict[str, Any] | None] = ContextVar("django_aio_silk", default=None)
 
 
 class Local:
-    """The attributes of the request that this context is of, in the place of a `threading.local`.
+    """Stand-in for a `threading.local`: its attributes belong to the request of this context.
 
-    Asked for by any task or thread.
+    Any task or thread may use it.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -39,12 +39,12 @@ class Local:
 
 
 def local(upstream: type) -> type[Local]:
-    """`silk.collector.local`: what the one `DataCollector` of the process is made with."""
+    """`silk.collector.local`: return the class that holds the data of silk's `DataCollector`."""
     return Local
 
 
 def clear(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`DataCollector.clear`: a request begins, with nothing of the one that has started it."""
+    """`DataCollector.clear`: a request begins without the data of the context that started it."""
 
     @functools.wraps(upstream)
     def clear(self: object) -> None:

@@ -1,8 +1,8 @@
-"""Forms and formsets: async forms of what validates and renders them.
+"""Forms and formsets: async forms of the methods that validate and render them.
 
-The same form class serves both colours. `await form.ais_valid()` runs Django's own `is_valid()`
-inside the bridge: queries, validators and hooks wait on the loop. In synchronous code, WSGI
-included, `form.is_valid()` waits for coroutine functions too.
+The same form class serves synchronous and asynchronous code. `await form.ais_valid()` runs Django's
+own `is_valid()` inside the bridge: queries, validators and hooks wait on the loop. In synchronous
+code, under WSGI too, `form.is_valid()` also waits for coroutine functions.
 
 A form is validated by one task at a time. (Django documentation, "The Forms API", "Form and field
 validation", "Formsets" and "Outputting forms as HTML".)
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         _non_form_errors: Any
 
 
-# Of forms, formsets, bound fields and lists of errors.
+# `arender()` is also for bound fields and lists of errors.
 arender = twin("render")
 ais_valid = twin("is_valid")
 afull_clean = twin("full_clean")
@@ -45,18 +45,19 @@ ahas_changed = twin("has_changed")
 
 
 async def aerrors(self: BaseForm | BaseFormSet[Any]) -> Any:
-    """The awaitable twin of the property `errors`: the form is validated if it has not been yet.
+    """Return what the property `errors` returns, and validate the form first if necessary.
 
-    Returns what the property does: the `ErrorDict` of a form, the list of those of a formset.
+    That is the `ErrorDict` of a form, or the list of the `ErrorDict` of each form of a formset.
     """
     return await run(getattr, self, "errors")
 
 
 def full_clean(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`full_clean()` of a form or formset: where the policy says, and never taken for complete.
+    """`full_clean()` of a form or formset: run it where the policy says, and discard half a result.
 
-    Django takes a form that has been cleaned half way for valid if it has met no error so far.
-    Cancellation, and a hook that cannot be awaited, must not pass for that: nothing stays.
+    Django takes a half-cleaned form for valid if no error has occurred so far. A cancellation, or a
+    hook that cannot be awaited, must not leave such a form: the errors so far are discarded, so
+    that the form counts as not validated.
     """
     clean = entry(upstream)
 
@@ -75,7 +76,7 @@ def full_clean(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _refuse_unawaited(form: BaseForm | BaseFormSet[Any]) -> None:
-    """A coroutine among the cleaned data is a check that was not made. Raises BridgeError."""
+    """Raise BridgeError for a coroutine among the cleaned data: it is a check that has not run."""
     data = vars(form).get("cleaned_data")
     found = {"clean()": data} if not isinstance(data, dict) else data
     for name, value in found.items():

@@ -1,7 +1,7 @@
-"""`aall_valid()`: several formsets are validated, on the loop.
+"""`aall_valid()`: validate several formsets on the event loop.
 
-A formset and all its forms are validated in one crossing of the bridge, or in one call in a thread
-if the policy does not trust the class of either. (Django documentation, "Formsets".)
+All formsets are validated by one call inside the bridge. A formset runs in a thread, as a whole, if
+the policy does not trust its class or the class of its forms. (Django documentation, "Formsets".)
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ from django_aio.bridge import run
 
 
 async def aall_valid(formsets: Sequence[Any]) -> bool:
-    """The async form of `all_valid()`: validates every formset; True if all are valid."""
+    """Validate every formset, and return whether all are valid: the async form of `all_valid()`."""
     return bool(await run(all_valid, formsets))

@@ -1,7 +1,7 @@
-"""Model forms and their formsets: awaitable twins of what saves.
+"""Model forms and their formsets: async forms of the methods that save.
 
-`await form.asave()` runs Django's own `save()` inside the bridge, as one call: it opens no
-transaction of its own, as in Django. An uploaded file is written by its storage, which blocks.
+`await form.asave()` runs Django's own `save()` inside the bridge, as one call. Like `save()`, it
+does not open a transaction. The storage writes an uploaded file, and blocks meanwhile.
 (Django documentation, "Creating forms from models".)
 """
 
@@ -18,7 +18,7 @@ from django_aio.db.models import Twin, twin
 
 
 def _saving(name: str) -> Twin:
-    """A twin that templates do not call, like what it is the twin of."""
+    """Make the async form of a method that saves. Templates call neither of the two."""
     method = twin(name)
     method.alters_data = True  # type: ignore[attr-defined]
     return method
@@ -32,10 +32,10 @@ adelete_existing = _saving("delete_existing")
 
 
 def model_to_dict(upstream: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """`model_to_dict()` for the initial data of a form, which a coroutine may make.
+    """`model_to_dict()` for the initial data of a form, which a coroutine may create.
 
-    What is related many-to-many takes a query. Where that cannot be waited for, the initial value
-    is a callable, which Django calls when it is needed.
+    The initial value of a many-to-many field takes a query. In a coroutine, which cannot wait for
+    it here, the value is a callable instead, which Django calls when it needs the value.
     """
 
     @functools.wraps(upstream)

@@ -1,15 +1,16 @@
-"""Subclasses of Django's form classes: `async def` methods, and who runs the rest.
+"""Subclasses of Django's form classes: `async def` methods, and where the other methods run.
 
-Every class that derives from a form, a formset, a field or a widget is looked at once, when it is
-made, or when the series is applied if that was later (the admin imports `forms.py` before). Its
-coroutine functions become hooks (`django_aio.hooks`).
+Every class that derives from a form, a formset, a field or a widget is examined once: when it is
+created, or when the series is applied if that happens later (the admin imports `forms.py` before).
+Its coroutine functions become hooks (`django_aio.hooks`).
 
-The synchronous code of a form is its author's. Inside the bridge, the methods through which Django
-enters a form (`ENTRIES`) run on the loop if the policy trusts the form's class, else in a thread:
-one hand-over for the whole of `full_clean()`, not one for each field. From there hooks are awaited
-on the loop. Outside the bridge nothing changes.
+The synchronous code of a form is not Django's, so the policy decides where it runs. Inside the
+bridge, the methods through which Django enters a form (`ENTRIES`) run on the loop if the policy
+trusts the form's class, else in a thread: the whole of `full_clean()` in one call, not one call for
+each field. Hooks that such a thread reaches are awaited on the loop. Outside the bridge nothing
+changes.
 
-Classes are made in any thread. A form belongs to one task or thread at a time.
+Classes may be created in any thread. A form belongs to one task or thread at a time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ REMEDY = (
     "Call 'await form.ais_valid()', 'await form.asave()' or 'await form.arender()', or run the "
     "function that gets here with 'await run(function, ...)'."
 )
-# Where Django or a view enters a form or a formset, and its author's code may begin.
+# The methods by which Django or a view enters a form or formset, and so the code of a project.
 ENTRIES = (
     "is_valid",
     "full_clean",
@@ -54,9 +55,9 @@ Method = Callable[..., Any]
 
 
 def adopt_methods(cls: type, prefixes: tuple[str, ...] = (), entries: Collection[str] = ()) -> None:
-    """Make hooks of the coroutine functions of `cls`, and entries of its methods named so.
+    """Make hooks of the coroutine functions of `cls`, and entries of its methods in `entries`.
 
-    The admin makes classes for every request: most are done after a glance.
+    The admin creates classes for every request, so a class with neither must cost little.
     """
     asynchronous = False
     for definer in _own_part(cls):
@@ -72,14 +73,14 @@ def adopt_methods(cls: type, prefixes: tuple[str, ...] = (), entries: Collection
 
 
 def _is_theirs(method: FunctionType) -> bool:
-    """Whether a method is a project's or a third party's, and no entry yet."""
+    """Whether a method belongs to a project or a third party, and is not an entry yet."""
     if getattr(method, ENTRY, None) == id(method):
         return False
     return not is_below(method.__globals__.get("__name__", ""), OURS)
 
 
 def adopt_named(cls: type, names: Collection[str], remedy: str) -> None:
-    """Make hooks of those coroutine functions of `cls` that have one of the names."""
+    """Make hooks of the coroutine functions of `cls` that have one of the names."""
     for definer in _own_part(cls):
         for name in names:
             method = vars(definer).get(name)
@@ -90,12 +91,12 @@ def adopt_named(cls: type, names: Collection[str], remedy: str) -> None:
 
 
 def _own_part(cls: type) -> list[type]:
-    """The class, which a factory of Django's may have made, and what is not Django's above it."""
+    """Return the class (Django itself may have created it) and its bases that are not Django's."""
     return [cls, *(at for at in cls.__mro__[1:] if at.__module__.partition(".")[0] not in UPSTREAM)]
 
 
 def entry(upstream: Method) -> Method:
-    """A method of a form that runs where the policy says, as a whole."""
+    """Wrap a method of a form so that the whole call runs where the policy says."""
 
     @functools.wraps(upstream)
     def call(self: BaseForm | BaseFormSet[Any], *args: Any, **kwargs: Any) -> Any:
@@ -104,13 +105,13 @@ def entry(upstream: Method) -> Method:
         whole = functools.partial(upstream, self)
         return in_thread(whole, "form", of=obstacle)(*args, **kwargs)
 
-    # Its own, which functools.wraps() copies to what decorates it.
+    # An id and not True: functools.wraps() copies the attribute to a decorator's wrapper.
     setattr(call, ENTRY, id(call))
     return call
 
 
 def _distrusted(form: object) -> type | None:
-    """The class of a form that the policy does not trust, or that of the forms in a formset."""
+    """Return the class of a form, or of the forms of a formset, if the policy does not trust it."""
     cls = type(form)
     if not is_cooperative(cls):
         return cls
@@ -121,7 +122,7 @@ def _distrusted(form: object) -> type | None:
 
 
 def normalize_choices(value: Any, **options: Any) -> Any:
-    """`normalize_choices()` for a field: a coroutine function is awaited where Django calls it."""
+    """`normalize_choices()` for a field: make a hook of a coroutine function."""
     if iscoroutinefunction(value):
         value = hook(value, REMEDY)
     return upstream_normalize_choices(value, **options)

@@ -1,9 +1,9 @@
 """Validators that are coroutine functions, and the validation of models.
 
-In the lists `validators` of form fields and model fields, coroutine functions, and callables whose
-answer is awaitable, stand among plain ones; each is awaited before the next is called. Inside the
-bridge a synchronous validator that the policy does not trust runs in a thread. The lists themselves
-are not touched.
+The lists `validators` of form fields and model fields may contain coroutine functions, and
+callables that return an awaitable, next to plain validators; each is awaited before the next is
+called. Inside the bridge a synchronous validator that the policy does not trust runs in a thread.
+The lists themselves are not changed.
 
 `Model.clean()` and the other methods of `NAMES` may be coroutine functions. (Django documentation,
 "Validators" and "Validating objects".)
@@ -35,7 +35,7 @@ REMEDY = (
     "Call 'await form.ais_valid()' or 'await instance.afull_clean()', or run the function that "
     "gets here with 'await run(function, ...)'."
 )
-# What Django calls of a model when it validates, and when it redirects to an object.
+# The methods of a model that Django calls to validate it, and to redirect to it.
 NAMES = (
     "clean",
     "clean_fields",
@@ -71,12 +71,12 @@ def run_validators(upstream: Callable[..., None]) -> Callable[..., None]:
     return run_validators
 
 
-# Classes of Django's whose objects have been met. Grows to a dozen; any thread adds to it.
+# Django's classes of validators that have been met. Grows to a dozen; any thread adds to it.
 _djangos: set[type] = set()
 
 
 def _is_djangos(validator: object) -> bool:
-    """Whether the validator is one of Django's, which neither waits nor blocks."""
+    """Whether Django defines the validator: it then neither waits nor blocks."""
     if type(validator) is FunctionType:
         # Not __module__: functools.wraps() copies that.
         return bool(validator.__globals__.get("__name__", "").startswith("django."))
@@ -99,7 +99,7 @@ class _Validating:
 
 
 def _call(validator: Callable[[Any], Any], value: object) -> None:
-    """Call a validator where the policy says, and wait for its answer."""
+    """Call a validator where the policy says, and wait for its result if that is awaitable."""
     if iscoroutinefunction(validator) or iscoroutinefunction(getattr(validator, "__call__", None)):  # noqa: B004
         await_call(functools.partial(validator, value), refusal(name_of(validator), REMEDY))
         return

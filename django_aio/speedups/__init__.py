@@ -1,7 +1,7 @@
-"""What makes Django do less work, and has nothing to do with waiting.
+"""Speed-ups: Django does less work. They have nothing to do with waiting.
 
-Each of these patches changes how fast something is worked out, never what: they reach synchronous
-sites and management commands too. `AIO = {"SPEEDUPS": False}` leaves all of them out. Nothing else
-of the package imports from here. They are applied last, by `series/speedups.py`; what another
-package has put in their place is left alone.
+A speed-up changes how fast Django computes a result, and never the result. It works in synchronous
+sites and management commands too. `AIO = {"SPEEDUPS": False}` leaves all speed-ups out. No other
+module of the package imports from here. `series/speedups.py` applies these patches last, and skips
+each whose target another package has patched.
 """

@@ -1,4 +1,4 @@
-"""What is kept so as not to be worked out again, as long as there is not too much of it."""
+"""Caches of limited size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Value = TypeVar("Value")
 
 
 def keep(kept: dict[Key, Value], key: Key, value: Value, most: int) -> None:
-    """Keep a value. Of more than `most` all are forgotten: what is still asked for comes back.
+    """Add a value to a cache. Empty the cache first if it has `most` entries.
 
-    Any thread.
+    Entries that are still in use soon come back. Called by any thread.
     """
     if len(kept) >= most:
         kept.clear()

@@ -1,11 +1,11 @@
-"""Plain text and whole numbers, written without looking for what they are not.
+"""Escaping of plain text and whole numbers, without checks that cannot apply to them.
 
-`escape()` and `mark_safe()` take lazy translations as well, and look through their arguments for
-one at every call: thousands of times for one page of the admin. A `str` is not lazy. Nor is it a
-date or a number, which a template brings into the local form before it writes them. And a whole
-number has a local form only where thousands are separated.
+`escape()` and `mark_safe()` accept lazy translations too, and look for one among their arguments at
+every call: thousands of times for one page of the admin. A `str` is not lazy. Nor is it a date or a
+number, which a template localizes before it writes them. And a whole number has a local form only
+if thousands are separated.
 
-What they return and raise is unchanged. Called from any thread.
+Results and errors are unchanged. Called by any thread.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from django.template.context import Context
 from django.utils import html
 from django.utils.safestring import SafeString
 
-# The types of text that is only text.
+# The types of plain text.
 TEXT = frozenset({str, SafeString})
 
 
 def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one text that is `keep_lazy()`: plain text goes to what that decorates."""
+    """Wrap a `keep_lazy()` function of one text: plain text goes straight to the inner function."""
     direct: Callable[[Any], Any] = upstream.__wrapped__  # type: ignore[attr-defined]
 
     @functools.wraps(upstream)
@@ -39,7 +39,7 @@ def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def conditionally(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
-    """`conditional_escape()`, one for all modules: plain text is escaped, safe text returned."""
+    """`conditional_escape()`, one for all modules: escape plain text, return safe text."""
     escape: Callable[..., str] = inspect.unwrap(html.escape)
 
     @functools.wraps(upstream)
@@ -53,9 +53,9 @@ def conditionally(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
-    """`render_value_in_context()`: plain text is only escaped, safe text written as it is.
+    """`render_value_in_context()`: only escape plain text, and return safe text as it is.
 
-    So are whole numbers that no separator of thousands goes into.
+    A whole number becomes safe text too, unless a separator of thousands may go into it.
     """
     escape: Callable[[str], str] = inspect.unwrap(html.escape)
 

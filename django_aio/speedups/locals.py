@@ -1,12 +1,13 @@
-"""Reading of `asgiref.local.Local`, which a request does hundreds of times, without its detour.
+"""Fast reading of `asgiref.local.Local`, which a request reads hundreds of times.
 
 The active language, time zone and URLconf are attributes of such objects, and nearly always unset.
-A look at one that is unset costs 4 µs, most of it for the text of an AttributeError, which
-`getattr()` with a default throws away: some 5% of a page with many links. `quick()` reads the same
-storage by the same rule: a value belongs to the context and the thread that it was set in.
+Reading an unset one costs 4 µs, most of it for the text of an AttributeError, which `getattr()`
+with a default throws away: some 5% of a page with many links. A `QuickLocal` reads the same storage
+by the same rule: a value belongs to the context and the thread that it was set in.
 
-Writing is asgiref's, without the lock: a context belongs to who runs in it. If its storage is not
-the one that is known here, nothing is changed. Called from any thread and task.
+Values are written by asgiref, but without its lock, because only one thread at a time runs in a
+context. If this release of asgiref has another kind of storage, nothing is changed. Called by any
+thread and task.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _thread = threading.get_ident
 
 
 class QuickLocal:
-    """Stands in for a `Local`: the same attributes. Any thread and task."""
+    """Stand-in for a `Local`, with the same attributes. Any thread and task may use it."""
 
     __slots__ = ("_data", "_storage")
 
@@ -50,12 +51,12 @@ class QuickLocal:
 
 
 def quick(upstream: Local) -> Any:
-    """The `Local` as a `QuickLocal`, or as it is if this asgiref stores values in another way."""
+    """Return a `QuickLocal` for the `Local`, or the `Local` if asgiref stores values otherwise."""
     return QuickLocal(upstream) if _is_known() else upstream
 
 
 def _is_known() -> bool:
-    """Whether what a Local stores is found where `QuickLocal` looks, and nowhere else."""
+    """Whether a `QuickLocal` finds what a `Local` stores, and finds nothing before."""
     probe: Any = Local()
     try:
         quickly: Any = QuickLocal(probe)
@@ -67,15 +68,15 @@ def _is_known() -> bool:
 
 
 def get_language(upstream: Callable[[], Any]) -> Callable[[], Any]:
-    """`get_language()`: where nothing has been activated, one look tells the language.
+    """`get_language()`: return LANGUAGE_CODE after one look if no language has been activated.
 
-    Each link of a page asks several times which it is. Any thread and task.
+    Each link of a page asks for the language several times. Called by any thread and task.
     """
     module: Any = trans_real
 
     @functools.wraps(upstream)
     def get_language() -> Any:
-        active: Any = module._active  # another one after a file of translations was changed
+        active: Any = module._active  # replaced by Django after a translation file has changed
         if type(active) is QuickLocal and active._data.get(None) is None:
             return settings.LANGUAGE_CODE
         return upstream()

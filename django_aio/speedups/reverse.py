@@ -1,7 +1,8 @@
-"""`reverse()`: a URL that a resolver has made is not made again.
+"""`reverse()`: cache the URLs that a resolver has made.
 
-A page has dozens of links, most of them on the page before too. What is kept is the resolver's, as
-long as its patterns are not read anew. (Django documentation, "Reverse resolution of URLs".)
+A page has dozens of links, most of which the page before had too. The cache belongs to the resolver
+and lasts until the resolver reads its patterns again. (Django documentation, "Reverse resolution of
+URLs".)
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from django.utils.translation import get_language
 
 from django_aio.speedups.bounded import keep
 
-# Where a resolver keeps the URLs that it has made, and how many.
+# The attribute of a resolver with the URLs that it has made, and their greatest number.
 MADE = "_aio_made"
 MAX_MADE = 4096
-# Types of arguments of which the same always gives the same URL.
+# Types of arguments: equal arguments of these types always give the same URL.
 PLAIN = frozenset({int, str, uuid.UUID})
 
 
@@ -29,23 +30,23 @@ Key = tuple[str, str, tuple[Any, ...], tuple[tuple[str, Any], ...]]
 
 
 class Converter(Protocol):
-    """A path converter, of which the half is used that makes URLs."""
+    """A path converter, as far as it makes URLs."""
 
     def to_url(self, value: Any, /) -> str:
         """Return the text of a value in a URL. Raises ValueError if it has none."""
 
 
 class Made(NamedTuple):
-    """A URL that a resolver has made, and what converters of a project's said to it."""
+    """A URL that a resolver has made, and the results of a project's converters in it."""
 
     url: str
-    said: list[tuple[Converter, Any, str]]  # the converter, what it was asked, its answer
+    said: list[tuple[Converter, Any, str]]  # the converter, its argument, its result
 
 
 class Reversed:
     """The URLs that a resolver has made for one active language.
 
-    As long as the resolver's list of patterns is `patterns`. Read and written by any thread.
+    Valid while `patterns` is the resolver's reverse dictionary. Read and written by any thread.
     """
 
     __slots__ = ("patterns", "urls")
@@ -55,7 +56,7 @@ class Reversed:
         self.urls: dict[Key, Made] = {}
 
     def find(self, key: Key) -> str | None:
-        """A URL that was made before, if all converters would say the same again."""
+        """Return the cached URL if there is one and all its converters still give the same text."""
         made = self.urls.get(key)
         if made is None:
             return None
@@ -68,7 +69,7 @@ class Reversed:
         return made.url
 
     def keep(self, key: Key, url: str) -> None:
-        """Keep a URL that was just made, if there is one pattern of that name."""
+        """Cache a URL that was just made, if only one pattern has its name."""
         name, _, args, kwargs = key
         possibilities = self.patterns.getlist(name)
         if len(possibilities) != 1 or len(possibilities[0][0]) != 1:
@@ -84,14 +85,14 @@ class Reversed:
 
 
 def key_of(name: object, prefix: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key | None:
-    """Under what a URL is kept, or None for one that is not: not all that is equal is the same."""
+    """Return the cache key, or None if the arguments are unsafe as a key (1 == True == 1.0)."""
     if type(name) is not str or not PLAIN.issuperset(map(type, args or kwargs.values())):
         return None
     return name, prefix, args, tuple(kwargs.items())
 
 
 def reversed_by(resolver: URLResolver, language: str | None) -> Reversed:
-    """What a resolver has made for a language, unless its patterns were read anew since."""
+    """Return the cache of a resolver for a language: a new one if its patterns were read again."""
     kept: dict[str | None, Reversed] = vars(resolver).setdefault(MADE, {})
     known = kept.get(language)
     if known is None or known.patterns is not resolver._reverse_dict.get(language):
@@ -104,10 +105,9 @@ def _is_djangos(converter: Converter) -> bool:
 
 
 def reverse_with_prefix(upstream: Callable[..., str]) -> Callable[..., str]:
-    """`URLResolver._reverse_with_prefix`: a URL that was made before is not made again.
+    """`URLResolver._reverse_with_prefix`: look into the cache first.
 
-    Those of names with plain arguments. A page has dozens of links, most of them on the page before
-    too.
+    Only URLs of names with plain arguments are cached.
     """
 
     @functools.wraps(upstream)

@@ -1,7 +1,7 @@
-"""`FileSystemStorage.url()`: the URL of a file that was asked for before is answered by one look.
+"""`FileSystemStorage.url()`: cache the URLs of files.
 
-Static files above all: a page names five of them, each page the same, and `urljoin()` takes its two
-halves apart and puts them together. Any thread.
+Above all those of static files: every page names the same five, and each time `urljoin()` parses
+both of its arguments and joins them. Called by any thread.
 
 (Django documentation, "The `FileSystemStorage` class".)
 """
@@ -17,13 +17,13 @@ from django.core.files.storage import FileSystemStorage
 from django_aio.speedups.bounded import keep
 from django_aio.speedups.escaping import TEXT
 
-# Where a storage keeps the URLs that it has made, and how many: users upload files too.
+# The attribute of a storage with its URLs, and their greatest number: users upload files too.
 MADE = "_aio_urls"
 MOST = 1024
 
 
 def url(upstream: Callable[[Any, str | None], str]) -> Callable[[Any, str | None], str]:
-    """`FileSystemStorage.url()`: it depends on the name and on the storage's base URL alone."""
+    """`FileSystemStorage.url()`: a URL depends only on the name and on the storage's base URL."""
 
     @functools.wraps(upstream)
     def url(self: FileSystemStorage, name: str | None) -> str:

@@ -1,11 +1,11 @@
-"""Variables and conditions of templates: a plain value is found by one look.
+"""Variables and conditions of templates: read a plain value without calling anything.
 
-`{{ title }}` and `{{ book.title }}` are most of what a list of rows shows, and `{% if title %}`
-most of what decides about it. If what they name is a plain value, in the context, in a dictionary
-there or in a loaded field of a model instance, it is found by looking there, and nothing is called.
-Everything else is left to Django.
+Most variables in a list of rows are like `{{ title }}` or `{{ book.title }}`, and most conditions
+like `{% if title %}`. If the variable is a plain value in the context, in a dictionary there, or in
+a loaded field of a model instance there, this module reads it directly. Everything else is left to
+Django.
 
-What they return and raise is unchanged. Called by any thread.
+Results and errors are unchanged. Called by any thread.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from django.template.defaulttags import TemplateLiteral
 
 from django_aio.template.awaiting import PLAIN
 
-# Where a node keeps the names that it consists of, and a model what templates may see of it.
+# The attribute of a node with the names in it, and that of a model with what templates may read.
 NAMES = "_aio_names"
 SHOWN = "_aio_shown"
-# What `look()` says when it has found no plain value.
+# Results of `look()` if it has not found a plain value.
 MISSING, UNKNOWN = object(), object()
 
 
 def render(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
-    """`VariableNode.render()`: the text of a plain value."""
+    """`VariableNode.render()`: return the text of a plain value."""
 
     @functools.wraps(upstream)
     def render(self: VariableNode, context: Context) -> str:
@@ -48,9 +48,9 @@ def render(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
 
 
 def evaluate(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """`TemplateLiteral.eval()`: a plain value of a condition.
+    """`TemplateLiteral.eval()`: return the plain value of a condition.
 
-    One that the context does not have is None. Django finds that out by four exceptions.
+    A name that the context does not have gives None. Django takes four exceptions to find that out.
     """
 
     @functools.wraps(upstream)
@@ -63,7 +63,7 @@ def evaluate(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
             return upstream(self, context)
         if value is not MISSING:
             return value
-        # With logging at that level Django tells of each.
+        # At level DEBUG, Django logs each missing name.
         known = not hasattr(type(context), names[0])
         return None if known and not logger.isEnabledFor(logging.DEBUG) else upstream(self, context)
 
@@ -74,7 +74,7 @@ Names = tuple[str, str | None]
 
 
 def _names(node: object, expression: object) -> Names | None:
-    """The names that a node consists of, worked out at the first look."""
+    """Return the names in a node, computed once for each node."""
     attributes = node.__dict__
     known: tuple[Any, Names | None] | None = attributes.get(NAMES)
     if known is None or known[0] is not expression:
@@ -83,9 +83,9 @@ def _names(node: object, expression: object) -> Names | None:
 
 
 def look(context: Context, first: str, second: str | None = None) -> Any:
-    """What `first`, or `first.second`, is in a context, if it is a plain value.
+    """Return the value of `first`, or of `first.second`, in a context, if it is a plain value.
 
-    MISSING if the context has no `first`. UNKNOWN if it is for Django to find out.
+    MISSING if the context has no `first`. UNKNOWN if Django must find the value.
     """
     try:
         value = context[first]
@@ -99,7 +99,7 @@ def look(context: Context, first: str, second: str | None = None) -> Any:
 
 
 def _field(value: object, name: str) -> Any:
-    """What a model instance has in a field, if that is all that there is to it; else UNKNOWN."""
+    """Return the value of a loaded field of a model instance; UNKNOWN for anything else."""
     own = type(value).__dict__
     fields = own.get(SHOWN)
     if fields is None:
@@ -111,7 +111,7 @@ def _field(value: object, name: str) -> Any:
 
 
 def names_of(expression: object) -> Names | None:
-    """The one or two names that an expression consists of, or None if there is more to it."""
+    """Return the one or two names of an expression, or None if it consists of more."""
     if type(expression) is not FilterExpression or not expression.is_var or expression.filters:
         return None
     lookups = expression.var.lookups
@@ -121,15 +121,17 @@ def names_of(expression: object) -> Names | None:
 
 
 def _fields(kind: type) -> dict[str, str]:
-    """By what names templates can ask for the fields that a model defines, and their attributes.
+    """Return the names by which templates may read the fields of a model, with their attributes.
 
-    None of another class, nor of a model that answers in a way of its own. Such an attribute is no
-    data descriptor, and it is the first of its name: what an instance has comes before it.
+    Empty for a class that is not a model, and for a model that defines `__getitem__`, `__call__` or
+    `__getattribute__`. Only attributes that the class itself defines as `DeferredAttribute`: these
+    are not data descriptors, and no other class comes before, so a value in the instance's
+    `__dict__` wins.
     """
     if not issubclass(kind, Model):
         return {}
     fields: dict[str, str] = {}
-    # Not by getattr(): descriptors of a project's may answer to it, or fail.
+    # Without getattr(), to which a project's descriptors may react, or fail.
     defined: dict[str, Any] = {}
     for cls in reversed(kind.__mro__[:-1]):
         defined.update(vars(cls))

@@ -1,11 +1,12 @@
-"""Awaitables that a template reaches: they are waited for, and the template gets the result.
+"""Awaitables that a template reaches: the render waits for them, and the template gets the result.
 
-Inside the bridge the loop goes on meanwhile, and the steps of a coroutine run in the bridge too. In
-a thread without a loop the thread waits. In synchronous code that a coroutine called directly
-neither is possible: BridgeError, which names the variable.
+Inside the bridge the event loop goes on meanwhile, and the steps of a coroutine run in the bridge
+too. In a thread without a loop the thread waits. Synchronous code that a coroutine called directly
+can do neither: it gets a BridgeError, which names the variable.
 
-A coroutine can be awaited once. A template may name it twice, so results are kept as long as the
-render and the coroutine last. An asynchronous generator becomes the list of what it yields.
+A coroutine can be awaited only once, but a template may name it twice. Its result is therefore kept
+as long as both the render and the coroutine exist. An asynchronous generator becomes the list of
+the items that it yields.
 
 Called by the thread that renders.
 """
@@ -24,7 +25,7 @@ from django.utils.safestring import SafeString
 
 from django_aio.awaiting import await_value
 
-# What most variables are: one look tells that there is nothing to wait for.
+# The types of most variables: a look at the type shows that there is nothing to wait for.
 PLAIN = frozenset(
     {str, SafeString, int, float, bool, NoneType, list, dict, tuple, set}
     | {datetime.date, datetime.datetime, decimal.Decimal}
@@ -32,18 +33,18 @@ PLAIN = frozenset(
 REMEDY = "Render the template with 'await template.arender(...)' or 'await arender(request, ...)'."
 
 
-# What `is_awaitable()` is true of.
+# Objects whose class `is_awaitable()`.
 Waited = Awaitable[Any] | AsyncGenerator[Any, None]
 
 
 class Outcome(NamedTuple):
-    """What came of an awaitable."""
+    """The result of an awaitable, or the error that it raised."""
 
     value: Any
     error: BaseException | None
 
     def result(self) -> Any:
-        """The value. Raises the error if there is one."""
+        """Return the value, or raise the error if there is one."""
         if self.error is not None:
             raise self.error
         return self.value
@@ -53,27 +54,27 @@ Memo = MutableMapping[Any, Outcome]
 
 
 def new_memo() -> Memo:
-    """Where one render keeps results. It forgets those of coroutines that nobody holds."""
+    """Return the memory of one render. It forgets the results of coroutines that are gone."""
     return WeakKeyDictionary()
 
 
 def is_awaitable(kind: type) -> bool:
-    """Whether objects of this class are waited for. Django's lazy objects are not evaluated."""
+    """Whether templates wait for objects of this class. Does not evaluate Django's lazy objects."""
     return kind is AsyncGeneratorType or hasattr(kind, "__await__")
 
 
 def await_variable(thing: Waited, name: str, memo: Memo | None = None, remedy: str = REMEDY) -> Any:
-    """The result of an awaitable, or the list of what an asynchronous generator yields.
+    """Return the result of an awaitable, or the list of what an asynchronous generator yields.
 
-    `name` is what the error calls it, and `remedy` how the error ends. With `memo`, the second call
-    for one awaitable returns, or raises, what the first did. Raises BridgeError where it cannot be
-    waited for.
+    `name` is the name of the variable in the error message, and `remedy` the end of that message.
+    With `memo`, a second call for the same awaitable returns, or raises, what the first call did.
+    Raises BridgeError in synchronous code that a coroutine called directly.
     """
     if memo is None or isinstance(thing, asyncio.Future):
         return _wait(thing, name, remedy)
     try:
         known = memo.get(thing)
-    except TypeError:  # it cannot be remembered
+    except TypeError:  # not hashable, or without weak references
         return _wait(thing, name, remedy)
     if known is None:
         known = memo[thing] = _outcome(thing, name, remedy)
@@ -81,7 +82,7 @@ def await_variable(thing: Waited, name: str, memo: Memo | None = None, remedy: s
 
 
 def await_result(value: Any, name: str) -> Any:
-    """The value, or its result if it is awaitable. Raises what `await_variable()` raises."""
+    """Return the value, or its result if it is awaitable. Raises as `await_variable()` does."""
     kind = type(value)
     if kind in PLAIN or not is_awaitable(kind):
         return value
@@ -104,5 +105,5 @@ def _wait(thing: Waited, name: str, remedy: str) -> Any:
 
 
 async def read_out(iterable: AsyncIterable[Any]) -> list[Any]:
-    """All that an asynchronous iterable yields. `{% for %}` needs to know how many there are."""
+    """Return all items of an asynchronous iterable. `{% for %}` needs to know their number."""
     return [item async for item in iterable]

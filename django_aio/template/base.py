@@ -1,9 +1,9 @@
 """Templates, variables and the parser: `arender()`, `astream()`, awaitables as variables.
 
-A variable whose value is awaitable is waited for when the template reaches it, at the end of a
-lookup and in the middle (`{{ order.customer.name }}`, where `customer()` is a coroutine function).
-Filters and nodes of a project's run where the policy says. What templates consist of otherwise is
-Django's, called unchanged.
+When the template reaches a variable whose value is awaitable, the render waits for it, at the end
+of a lookup as in the middle (`{{ order.customer.name }}`, where `customer()` is a coroutine
+function). Filters and nodes of a project run where the policy says. Everything else in a template
+is Django's own code, called unchanged.
 
 (Django documentation, "The Django template language: for Python programmers".)
 """
@@ -34,7 +34,7 @@ from django_aio.template.calls import adapt
 from django_aio.template.streams import Sink, stream
 
 Lookup = Callable[[Any, Any], Any]
-# What a variable is looked up in: a context, or a plain dictionary.
+# Django looks a variable up in a context, or in a plain dictionary.
 Values = Context | Mapping[str, Any]
 
 if TYPE_CHECKING:
@@ -45,33 +45,34 @@ if TYPE_CHECKING:
 
 MEMO = "_aio_results"
 ADOPTED = "_aio_adopted"
-# What the rest of a lookup begins with: no variable can be called that.
+# The first name in the rest of a lookup. No variable can have this name.
 RESULT = "\0"
 
 
 async def arender(self: Template, context: Context) -> str:
-    """`Template.arender(context)`: render the template; what it waits for lets the loop go on.
+    """Render the template: `Template.arender(context)`. The event loop goes on while it waits.
 
-    The same arguments, result and errors as `render()`. May be called by any coroutine.
+    The arguments, the result and the errors are those of `render()`. May be called by any
+    coroutine.
     """
     return await run(self.render, context)
 
 
 def astream(self: Template, context: Context) -> AsyncGenerator[str, None]:
-    """`Template.astream(context)`: yield the page piece by piece, each before the next wait.
+    """Yield the page piece by piece, each before the next wait: `Template.astream(context)`.
 
-    Joined, the pieces are what `render()` returns; they are of any length. Errors are raised after
-    what was rendered before them. Close the generator (`aclose()`) if you leave it early. May be
-    consumed by any coroutine.
+    The pieces, joined, are what `render()` returns; they may have any length. An error is raised
+    after all text that was rendered before it has been yielded. Close the generator (`aclose()`) if
+    you stop before its end. May be consumed by any coroutine.
     """
     return stream(functools.partial(self.render, context), Sink(self))
 
 
 def resolve(upstream: Lookup) -> Lookup:
-    """`Variable.resolve`: what is awaitable is waited for.
+    """`Variable.resolve`: wait for a value that is awaitable.
 
-    That costs one look at the type of the result. Upstream is called where there is more to do than
-    to look a name up: a literal, a translation.
+    For other values that costs one look at the type. Upstream is called only where more is to do
+    than to look a name up: for a literal or a translation.
     """
 
     @functools.wraps(upstream)
@@ -90,7 +91,7 @@ def resolve(upstream: Lookup) -> Lookup:
             if kind in PLAIN or not is_awaitable(kind):
                 return value
             left = ()
-        # Upstream calls what it finds, and its rules for errors hold for the wait too.
+        # Upstream calls what it finds. If that call waits, its rules for errors cover the wait too.
         rest = copy.copy(self)
         rest.lookups = (RESULT, *left)
         wait = functools.partial(
@@ -102,9 +103,9 @@ def resolve(upstream: Lookup) -> Lookup:
 
 
 def _from(lookups: tuple[str, ...], bit: object) -> tuple[str, ...]:
-    """The part of a lookup that was not done: from `bit` on.
+    """Return the part of a lookup that is still to be done: from `bit` on.
 
-    By identity first: a name may stand in it twice.
+    Compares by identity first, because a lookup may contain a name twice.
     """
     for at, each in enumerate(lookups):
         if each is bit:
@@ -113,7 +114,7 @@ def _from(lookups: tuple[str, ...], bit: object) -> tuple[str, ...]:
 
 
 def _memo(context: Values) -> Memo | None:
-    """The results of this render, which all of its templates share."""
+    """Return the results of this render, which all of its templates share."""
     render_context = getattr(context, "render_context", None)
     if render_context is None:
         return None
@@ -122,7 +123,7 @@ def _memo(context: Values) -> Memo | None:
 
 
 def _context_of(wait: Callable[[], Any], context: Values) -> Context:
-    """A context with the result alone, for the rest of a lookup."""
+    """Return a context that contains only the result, for the rest of a lookup."""
     alone = Context({RESULT: wait})
     for name in ("template", "template_name", "render_context"):
         if hasattr(context, name):
@@ -141,9 +142,10 @@ def find_filter(upstream: Lookup) -> Lookup:
 
 
 def extend_nodelist(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`Parser.extend_nodelist`: nodes of a project's run where the policy says.
+    """`Parser.extend_nodelist`: the nodes of a project run where the policy says.
 
-    All nodes of a template pass here when it is compiled; Django's own cost nothing afterwards.
+    Every node of a template passes through here when the template is compiled. Afterwards Django's
+    own nodes cost nothing extra.
     """
 
     @functools.wraps(upstream)
@@ -157,9 +159,9 @@ def extend_nodelist(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _by_policy(cls: type, render_annotated: Lookup) -> Lookup:
-    """A node's `render_annotated()`, in a thread if the bridge renders what may not run there.
+    """Wrap `render_annotated()`: in the bridge, a node that is not trusted renders in a thread.
 
-    The class's and not the node's: nodes are copied.
+    Wraps the method of the class and not of the node, because nodes are copied.
     """
     render_in_thread = in_thread(render_annotated, "template tag", of=cls)
 

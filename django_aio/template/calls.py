@@ -1,11 +1,12 @@
-"""Functions of a project's that templates call: tags, filters, context processors.
+"""Functions of a project that templates call: tags, filters, context processors.
 
-Those of `simple_tag`, `simple_block_tag` and `inclusion_tag` too, and of the engines of both
-backends. A coroutine function is awaited. A synchronous one that the policy does not trust on the
-loop runs in a thread, if it is called inside the bridge. Django's own functions are left as they
-are, so that rendering costs what it did.
+This includes functions of `simple_tag`, `simple_block_tag` and `inclusion_tag`, and the context
+processors of both backends. A coroutine function is awaited. A synchronous function that the policy
+does not trust runs in a thread if it is called inside the bridge. Django's own functions are not
+wrapped, so rendering them costs no more than in stock Django.
 
-Adapted when a template is compiled or an engine made; called by the thread that renders.
+A function is adapted when a template is compiled or an engine is made, and called by the thread
+that renders.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from django_aio.template.awaiting import await_result
 if TYPE_CHECKING:
     from django.template.backends.jinja2 import Jinja2
 
-# What Django looks for on the function of a filter.
+# Attributes that Django reads from the function of a filter.
 FLAGS = ("expects_localtime", "is_safe", "needs_autoescape", "_filter_name")
 
 
 def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
-    """The function as templates may call it: anywhere, whatever its colour.
+    """Return the function as templates can call it: anywhere, synchronous or asynchronous.
 
-    The policy is asked at each call, as the list may change in tests. `kind` is what the log calls
-    the function.
+    The policy is asked at each call, because tests may change `AIO["COOPERATIVE"]`. `kind` is the
+    word for the function in the log.
     """
     if is_plain(func):
         return func
@@ -44,11 +45,11 @@ def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
     call_in_thread = func if asynchronous else in_thread(func, kind)
     name = f"The result of the {kind} {name_of(func)}"
 
-    # Not all that wraps() copies: this is not a coroutine function.
+    # Without `updated`: wraps() would copy the mark of a coroutine function, and this is not one.
     @functools.wraps(func, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        hops = not asynchronous and in_bridge() and not is_cooperative(func)
-        return await_result((call_in_thread if hops else func)(*args, **kwargs), name)
+        distrusted = not asynchronous and in_bridge() and not is_cooperative(func)
+        return await_result((call_in_thread if distrusted else func)(*args, **kwargs), name)
 
     for flag in FLAGS:
         if hasattr(func, flag):
@@ -57,7 +58,7 @@ def adapt(func: Callable[..., Any], kind: str) -> Callable[..., Any]:
 
 
 def is_plain(func: object) -> bool:
-    """Whether this is a synchronous function of Django's, and nothing of a project's is in it."""
+    """Whether this is a synchronous function of Django that wraps no code of a project."""
     return (
         is_below(module_of(func), OURS)
         and not hasattr(func, "__wrapped__")
@@ -72,7 +73,7 @@ def is_asynchronous(func: object) -> bool:
 
 
 def init_helper(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`TagHelperNode.__init__`: the function of the tag, adapted."""
+    """`TagHelperNode.__init__`: adapt the function of the tag."""
 
     @functools.wraps(upstream)
     def __init__(self: TagHelperNode, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -82,7 +83,7 @@ def init_helper(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def processors(upstream: cached_property[Any]) -> cached_property[Any]:
-    """`template_context_processors` of an engine: its functions, adapted."""
+    """`template_context_processors` of an engine: adapt its functions."""
     find = upstream.func
 
     def template_context_processors(self: Engine | Jinja2) -> Any:

@@ -1,8 +1,8 @@
-"""Contexts: processors of either colour, and an end with the page.
+"""Contexts: processors may be coroutine functions, and a context is freed with its page.
 
-A context that `make_context()` made belongs to the render that asked for it. Upstream it is part of
-a reference cycle, and so what a page showed, its model instances and forms, stays in memory until
-the garbage collector comes: at a thousand pages a second it comes often.
+A context that `make_context()` made belongs to the render that asked for it. In stock Django it is
+part of a reference cycle, so the model instances and forms of a page stay in memory until the
+garbage collector runs: at a thousand pages a second it runs often.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def init_request_context(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`RequestContext.__init__`: its own processors, adapted."""
+    """`RequestContext.__init__`: adapt the processors that were passed to it."""
 
     @functools.wraps(upstream)
     def __init__(self: _RequestContext, *args: Any, **kwargs: Any) -> None:
@@ -34,10 +34,10 @@ def init_request_context(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_context(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`make_context()`: the context is freed when its last user forgets it.
+    """`make_context()`: free the context when its last user forgets it.
 
-    Each of its layers refers to it for the end of a `with context.push():` block. Of the layers
-    that it begins with nobody has the block.
+    Each layer refers to its context, for the end of a `with context.push():` block. No such block
+    exists for the layers that a context begins with, so they need no reference.
     """
 
     @functools.wraps(upstream)

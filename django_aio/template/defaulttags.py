@@ -1,7 +1,7 @@
 """`{% for %}` over an asynchronous iterable, such as a page of `AsyncPaginator`.
 
-It is read to its end before the loop starts, as Django reads every iterator. Asynchronous
-generators need nothing here: as variables they are lists already.
+The iterable is read to its end before the loop starts, as Django reads every iterator. Asynchronous
+generators need nothing here: as variables they have become lists already.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`ForNode.__init__`: what the loop is over may be asynchronous."""
+    """`ForNode.__init__`: the sequence of the loop may be an asynchronous iterable."""
 
     @functools.wraps(upstream)
     def __init__(self: _ForNode, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ def init_for(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 class _Sequence:
-    """What a loop is over: the expression, whose value is read out if it is asynchronous."""
+    """The sequence of a loop: an expression whose value is read out if it is asynchronous."""
 
     def __init__(self, expression: FilterExpression) -> None:
         self._expression = expression
@@ -46,7 +46,7 @@ class _Sequence:
         return await_variable(read_out(value), f"The sequence {self._expression}")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked for while it is copied
+        if name.startswith("__"):  # copy() asks before `_expression` is set
             raise AttributeError(name)
         return getattr(self._expression, name)
 

@@ -1,4 +1,4 @@
-"""`arender_to_string()`: a template found and rendered, on the loop."""
+"""`arender_to_string()`: find and render a template on the event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def arender_to_string(
     request: HttpRequest | None = None,
     using: str | None = None,
 ) -> str:
-    """Load a template and render it. What it waits for lets the loop go on.
+    """Load a template and render it. The event loop goes on while the template waits.
 
     The arguments, the result and the errors are those of `render_to_string()` (Django
     documentation, "django.template.loader"). May be called by any coroutine.

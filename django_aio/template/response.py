@@ -1,7 +1,7 @@
 """`SimpleTemplateResponse.arender()`, and the first of several templates.
 
-`arender()` is for who renders such a response himself: that of a view is rendered by the handler,
-in the bridge.
+`arender()` is for code that renders such a response itself. The handler renders the response of a
+view, in the bridge.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString
 from django_aio.bridge import run
 from django_aio.policy import is_cooperative, log_hop
 
-# A name of a template in the source of another is safe text.
+# The name of a template is safe text if it stands in the source of another template.
 TEXT = frozenset({str, SafeString})
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 async def arender(self: _Response) -> Any:
-    """Render the response, on the loop if the policy trusts its class and its callbacks there.
+    """Render the response, in a thread if the policy does not trust its class and its callbacks.
 
-    Returns what `render()` does: the response, or what a callback made of it. May be called by any
-    coroutine. (Django documentation, "TemplateResponse and SimpleTemplateResponse".)
+    Returns what `render()` returns: the response, or what a callback made of it. May be called by
+    any coroutine. (Django documentation, "TemplateResponse and SimpleTemplateResponse".)
     """
     code: tuple[Callable[..., Any], ...] = (type(self), *self._post_render_callbacks)
     if all(map(is_cooperative, code)):
@@ -45,11 +45,12 @@ async def arender(self: _Response) -> Any:
 
 
 def select_template(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`select_template()`: names that the cache knows to be missing are not looked for again.
+    """`select_template()`: skip names that the cache knows to be missing.
 
-    Upstream keeps the error of each missing name until it has found one that exists, and such an
-    error keeps the frames of the whole request, the response and what it shows, until the garbage
-    collector comes. In the admin, where a project may override each template, every page has some.
+    Upstream keeps the error of each missing name until it finds a template that exists. Such an
+    error keeps the frames of the whole request alive, with the response and its data, until the
+    garbage collector runs. Every page of the admin has such names, because a project may override
+    each template.
     """
 
     @functools.wraps(upstream)
@@ -62,9 +63,9 @@ def select_template(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _from_first_known(names: Sequence[str], using: str | None) -> Sequence[str]:
-    """The names from the first that exists on, if all before it are known to be missing.
+    """Return the names from the first that exists on, if all before it are known to be missing.
 
-    All names if one of them must be looked for, and if none exists: the error is about all.
+    Returns all names if one of them must be looked for, or if none exists: the error names all.
     """
     backends = engines.all() if using is None else [engines[using]]
     if len(backends) != 1 or type(backends[0]) is not DjangoTemplates:
@@ -79,9 +80,9 @@ def _from_first_known(names: Sequence[str], using: str | None) -> Sequence[str]:
 
 
 def _cached(engine: Engine, template_name: str) -> Any:
-    """What the cached loader of an engine knows of a name, if that is its only loader.
+    """Return what the cached loader of an engine knows of a name, if that is its only loader.
 
-    The template, the class TemplateDoesNotExist or such an error, or None.
+    That is the template, the class TemplateDoesNotExist, an instance of it, or None.
     """
     loaders = engine.template_loaders
     if len(loaders) != 1 or type(loaders[0]) is not Loader or type(template_name) not in TEXT:

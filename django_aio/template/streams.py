@@ -1,18 +1,19 @@
-"""A page that is sent while it is rendered: what stands before a wait leaves before the wait.
+"""A page that is sent while it is rendered: the text before a wait is sent before the wait.
 
-The render runs in the bridge and writes to a sink. `stream()` drives it step by step: whenever it
-is about to wait, what the sink holds is yielded first. No task, no queue: the render goes on when
-the consumer asks for more, a cancellation is raised where it waits, and closing the stream unwinds
-it as a cancellation does, so that its statement is cancelled and its connection returned.
+The render runs in the bridge and writes to a sink. `stream()` drives the render step by step:
+whenever the render is about to wait, the text in the sink is yielded first. There is no task and no
+queue: the render goes on when the consumer asks for more, and a cancellation is raised where the
+render waits. Closing the stream unwinds the render as a cancellation does, so that its statement is
+cancelled and its connection released.
 
-Nodes write their text to the sink when they are done. Those of Django's whose text is that of their
-children, unchanged and in order (`PASSING`), let their children write. All others are collected:
-`{% filter %}`, `{% cache %}`, `{% spaceless %}`, tags of a project's. What a node evaluates while
-its children may write (the condition of an `{% if %}`) can itself render a template: hence a sink
-belongs to one context, and `block.super` is collected.
+A node writes its text to the sink when it is done. Nodes of Django whose text is that of their
+children, unchanged and in order (`PASSING`), let the children write. The text of all other nodes is
+collected: `{% filter %}`, `{% cache %}`, `{% spaceless %}`, tags of a project. An expression that a
+node evaluates while its children may write (the condition of an `{% if %}`) can itself render a
+template. A sink therefore belongs to one context, and the text of `block.super` is collected.
 
-A stream belongs to one task at a time. Its context variables are its own: what the page sets while
-it is rendered (a language, a time zone) is not seen by the code that consumes it.
+A stream belongs to one task at a time. It has its own context variables: a language or time zone
+that the page sets while it is rendered is not seen by the code that consumes the stream.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from django.utils.safestring import SafeString
 from django_aio.awaiting import Step
 from django_aio.bridge import run
 
-# By name: partials are new in Django 6.0. Exactly these, for a subclass may do something else.
+# By name, as partials are new in Django 6.0. Exactly these classes: a subclass may change the text.
 PASSING = frozenset(
     found
     for module, names in (
@@ -55,13 +56,13 @@ if TYPE_CHECKING:
 
 
 class Sink:
-    """What has been rendered and not been sent yet.
+    """The text that has been rendered and not sent yet.
 
-    Touched by the task that drives the stream, and by the thread that it waits for.
+    Used by the task that drives the stream, and by the thread that this task waits for.
     """
 
     def __init__(self, template: Template | None = None) -> None:
-        self._template = template  # whose context it is that nodes may write for
+        self._template = template  # nodes write only if they render with its context
         self._context: Context | None = None
         self._open = True
         self._texts: list[str] = []
@@ -69,7 +70,7 @@ class Sink:
     def takes(self, context: Context) -> bool:
         """Whether nodes rendered with this context write here."""
         if self._context is None and self._template is not None:
-            # The template is bound to the context of its own render, and to no other.
+            # Only the context of the template's own render is bound to the template.
             bound = getattr(context, "template", None) is self._template
             self._context = context if bound else None
         return self._open and self._context is context
@@ -79,13 +80,13 @@ class Sink:
         self._texts.append(text)
 
     def take(self) -> str:
-        """All the text, which is gone from the sink then."""
+        """Remove all text from the sink and return it."""
         text = "".join(self._texts)
         self._texts.clear()
         return text
 
     def collect(self, render: Callable[..., str], *args: Any) -> str:
-        """What `render(*args)` returns; nothing writes here meanwhile."""
+        """Return what `render(*args)` returns. Nothing is written to the sink meanwhile."""
         before, self._open = self._open, False
         try:
             return render(*args)
@@ -119,7 +120,7 @@ def render_nodes(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], st
 
 
 class _Loop:
-    """The nodes in a loop, as one node that lets them write. Lives as long as one render of it."""
+    """The nodes of a loop, as one node that lets them write. Lives for one render of the loop."""
 
     def __init__(self, nodes: NodeList) -> None:
         self._nodes = nodes
@@ -129,14 +130,14 @@ class _Loop:
 
 
 def _with_passing_loop(node: _Node) -> _Node:
-    """A `{% for %}` that collects nothing: it would collect what its nodes return, one by one."""
+    """Return a copy of a `{% for %}` whose nodes write. The original would collect their text."""
     passing: Any = copy.copy(node)
     passing.nodelist_loop = [_Loop(passing.nodelist_loop)]
     return passing  # type: ignore[no-any-return]
 
 
 def collected(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
-    """`BlockNode.super`: a value, which a condition may ask for."""
+    """`BlockNode.super`: its text is a value, which a condition may use, so it is collected."""
 
     @functools.wraps(upstream)
     def super(self: loader_tags.BlockNode) -> str:
@@ -147,10 +148,10 @@ def collected(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 async def stream(render: Callable[[], str], sink: Sink) -> AsyncGenerator[str, None]:
-    """Yield what `render()` writes to the sink, whenever it waits, and what it returns at last.
+    """Yield the text that `render()` writes to the sink, before each wait and at the end.
 
-    Joined, that is what it would return without a sink. If it fails, what was rendered until then
-    is yielded before the error is raised.
+    The pieces, joined, are what `render()` would return without a sink. If it fails, the text that
+    was rendered before is yielded and then the error is raised.
     """
     variables = copy_context()
     variables.run(_sink.set, sink)
@@ -173,7 +174,7 @@ async def stream(render: Callable[[], str], sink: Sink) -> AsyncGenerator[str, N
                 with contextlib.suppress(GeneratorExit):
                     yield text
                     closed = False
-                if closed:  # and no longer in the handling of an exception
+                if closed:  # out here, no exception is being handled any more
                     await _cancel(coroutine, variables, waits_for)
                     return
             resume, value = await _result(coroutine, waits_for)
@@ -182,13 +183,13 @@ async def stream(render: Callable[[], str], sink: Sink) -> AsyncGenerator[str, N
         if failure is not None:
             raise failure
     finally:
-        # The traceback of an error holds this frame, and what the render used: a cursor, say, whose
-        # connection is returned when it is gone. The two would keep each other alive.
+        # The traceback of an error holds this frame, and objects of the render: say, a cursor whose
+        # connection is released when it is freed. Error and frame would keep each other alive.
         value = failure = None
 
 
 async def _result(coroutine: Coroutine[Any, Any, Any], waits_for: object) -> tuple[Resume, Any]:
-    """Wait for what the coroutine waits for. How it goes on, and with what."""
+    """Wait for what the coroutine waits for. Return how to resume it, and the argument for that."""
     try:
         return coroutine.send, await Step(waits_for)
     except BaseException as error:  # raised in the coroutine, where it waits
@@ -198,7 +199,7 @@ async def _result(coroutine: Coroutine[Any, Any, Any], waits_for: object) -> tup
 async def _cancel(
     coroutine: Coroutine[Any, Any, Any], variables: Variables, waits_for: object
 ) -> None:
-    """Unwind a render that nobody needs any more, as `Task.cancel()` would: it may await."""
+    """Unwind a render that is not needed any more, as `Task.cancel()` would: it may still await."""
     cancel = getattr(waits_for, "cancel", None)
     if cancel is not None and cancel():
         resume, value = await _result(coroutine, waits_for)

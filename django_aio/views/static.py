@@ -1,7 +1,8 @@
 """`django.views.static.serve` on the loop: a thread looks at the directory and opens the file.
 
-The view is Django's own, so it runs on the loop, where asking the file system would stop everyone.
-Any thread of the loop's executor does it: the request's own, with its connection, is not needed.
+The view is Django's own, so it runs on the event loop, where a slow file system would stop all
+requests. Any thread of the loop's executor will do: the view does not need the request's own thread
+and its connection.
 (Django documentation, "Serving files in development".)
 """
 
@@ -19,7 +20,7 @@ from django_aio.threads import in_any_thread
 
 
 def serve(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`serve()`: in a thread, if called on the loop. Same arguments, result and errors."""
+    """`serve()`: in a thread if called on the loop. Arguments, result and errors are the same."""
 
     @functools.wraps(upstream)
     def serve(request: HttpRequest, path: str, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`manage.py aio series`: what the patch series has changed, in this project."""
+"""`manage.py aio series`: list the changes of the patch series in this project."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from django_aio.series.report import write_series
 
 
 class Command(BaseCommand):
-    """As `python -m django_aio series`, with the settings of the project."""
+    """Do what `python -m django_aio series` does, with the settings of the project."""
 
     help = "Print the patches of django-aio and what became of each."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - a conflict is what it is to print
+    requires_system_checks: list[str] = []  # noqa: RUF012 - the command prints conflicts
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """What is to be printed."""
+        """Add the argument that names what to print."""
         parser.add_argument("what", choices=["series"])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the series. Exit status 1 if a patch is in conflict or has drifted."""
+        """Print the series. Exit with status 1 if a patch is in conflict or has drifted."""
         series.apply_all()
         if write_series(self.stdout.write):
             sys.exit(1)

@@ -1,1 +1,1 @@
-"""The SQL of a query, made once for all values."""
+"""The SQL of a query, compiled once for all values."""

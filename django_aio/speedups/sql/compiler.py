@@ -1,18 +1,17 @@
-"""`SQLCompiler.as_sql`: a query of a shape that was compiled before is not compiled again.
+"""`SQLCompiler.as_sql`: cache the SQL of queries by their shape.
 
-Building the SQL of a query takes Django a fifth of the time of a page whose rows are few, and the
-result is nearly always the same: views ask the same questions with other values. What was compiled
-is kept, by the shape of the query (`shape.py`); the values are prepared anew each time, by Django's
-own lookups.
+For a page with few rows, a fifth of Django's time goes into building SQL, and the result is nearly
+always the same: views make the same queries with other values. The cache maps the shape of a query
+(`shape.py`) to its SQL. The values are prepared for each query, by Django's own lookups.
 
-What is found again was proven when it was kept: the query was compiled a second time with a mark in
-the place of each value. They show where in the parameters the values stand, of which two may be
-equal, and that the SQL does not depend on them. The other parameters are constants, which are part
-of the shape. A query for which that is not so is compiled every time. It holds for one alias of
-`DATABASES`, and as long as the models involved have the fields, the table and the ordering that
-they had.
+Each entry was verified when it was made: the query was compiled a second time with a mark in the
+place of each value. The marks show where the values stand among the parameters (two values may be
+equal), and that the SQL does not depend on the values. All other parameters must be constants,
+which are part of the shape. A query that fails this check is compiled every time. An entry is valid
+for one alias of `DATABASES`, and as long as the fields, the table and the ordering of the models
+involved do not change.
 
-Nothing of a query's values is kept. Called by any thread; an entry is never changed.
+The cache contains no values of a query. Called by any thread; an entry is never changed.
 """
 
 from __future__ import annotations
@@ -44,27 +43,27 @@ if TYPE_CHECKING:
 Marked = TypeVar("Marked", bound=BaseExpression)
 AsSQL = Callable[..., tuple[str, Any]]
 
-# Sites have some hundred shapes. Those that differ by a page number or by how many values there
-# are in a list are the only ones without end.
+# A site has some hundred shapes. Only shapes that differ by a page number, or by the number of
+# values in a list, are unlimited.
 MAX_KEPT = 1000
 
-# In a compiler whose rows need no conversion: their columns.
+# The attribute of a compiler whose rows need no conversion: its columns.
 AS_THEY_ARE = "_aio_as_they_are"
 
-# What compiling leaves in the compiler for who reads the rows.
+# Attributes that compiling sets in the compiler, for the code that reads the rows.
 RESULTS = ("select", "klass_info", "annotation_col_map", "col_count", "has_extra_select")
 
 
 class Places(NamedTuple):
-    """Where the parameters of a statement come from."""
+    """The parameters of a statement, in their order."""
 
     before: list[Any]  # constants, as the driver gets them
-    placeholders: list[Any]  # of each lookup, whose values follow each other
+    placeholders: list[Any]  # one for each lookup; the values of all lookups stand together here
     after: list[Any]  # constants
 
 
 class Compiled:
-    """The SQL of one shape, and what is needed to read its rows. Read by any thread."""
+    """The SQL of one shape, and the data for reading its rows. Read by any thread."""
 
     __slots__ = ("after", "before", "held", "models", "placeholders", "results", "settings", "sql")
 
@@ -80,7 +79,7 @@ class Compiled:
         self.held = held
 
     def holds(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether the models and the database are what they were."""
+        """Whether the models and the database are unchanged."""
         if connection.settings_dict is not self.settings:
             return False
         for meta, fields, ordering, table in self.models:
@@ -93,9 +92,9 @@ class Compiled:
         return True
 
     def parameters(self, compiler: SQLCompiler, lookups: list[Lookup[Any]]) -> list[Any] | None:
-        """The parameters for these lookups, or None if their SQL is another one.
+        """Return the parameters for these lookups, or None if these values need other SQL.
 
-        That of a value that no row can have, for example, which Django leaves out.
+        For example, Django omits a lookup whose value no row can have.
         """
         values = list(self.before)
         try:
@@ -115,12 +114,12 @@ _kept: dict[Any, Compiled | None] = {}
 
 @functools.cache
 def _is_djangos(cls: type[SQLCompiler]) -> bool:
-    """Whether a compiler is that of plain queries, of one of Django's engines."""
+    """Whether a compiler is Django's, for plain queries on one of Django's engines."""
     return cls.as_sql is SQLCompiler.as_sql and bool(cls.__module__.startswith("django."))
 
 
 def as_sql(upstream: AsSQL) -> AsSQL:
-    """`SQLCompiler.as_sql`: see the module."""
+    """`SQLCompiler.as_sql`: look into the cache first (see the module's docstring)."""
 
     @functools.wraps(upstream)
     def as_sql(
@@ -153,7 +152,7 @@ def as_sql(upstream: AsSQL) -> AsSQL:
 
 
 def get_converters(upstream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """`SQLCompiler.get_converters`: the columns of a query that was kept are not asked again."""
+    """`SQLCompiler.get_converters`: the columns of a cached query are known to need none."""
 
     @functools.wraps(upstream)
     def get_converters(self: SQLCompiler, expressions: Iterable[BaseExpression]) -> Any:
@@ -169,7 +168,7 @@ _MISSING: Any = object()
 
 
 def _name_table(query: Query) -> None:
-    """Leave the query as compiling it does: the table of its model has a name."""
+    """Give the table of the query's model an alias, as compiling the query does."""
     if not query.alias_map and (alias := query.get_initial_alias()):
         query.unref_alias(alias)
 
@@ -177,7 +176,7 @@ def _name_table(query: Query) -> None:
 def _compiled(
     compiler: _Compiler, upstream: AsSQL, shape: Shape, sql: str, params: Sequence[Any]
 ) -> Compiled | None:
-    """What is kept of a query that has been compiled. None if it must be compiled every time."""
+    """Return the cache entry of a compiled query. None if it must be compiled every time."""
     if not type(compiler.connection).__module__.startswith("django."):
         return None
     places = _places(compiler, upstream, shape.lookups, sql, params)
@@ -198,10 +197,10 @@ def _places(
     sql: str,
     params: Sequence[Any],
 ) -> Places | None:
-    """Find out where the values stand.
+    """Find out where the values stand among the parameters.
 
-    None if the SQL depends on them, if they do not follow each other, or if there are parameters
-    that are neither theirs nor those of the shape's constants.
+    None if the SQL depends on the values, if they do not stand together, or if a parameter belongs
+    neither to them nor to a constant of the shape.
     """
     query, connection = compiler.query.clone(), compiler.connection
     placeholders, marked = [], []
@@ -237,7 +236,7 @@ def _places(
 def _marked(
     expression: Marked, method: str, sql: str, params: Sequence[Any], marks: list[object]
 ) -> Marked:
-    """A copy of a lookup or constant that gives marks instead of its values."""
+    """Return a copy of a lookup or constant that gives marks instead of its values."""
     own = [object() for _ in params]
     marks.extend(own)
     marked = copy.copy(expression)
@@ -246,7 +245,7 @@ def _marked(
 
 
 def _with_lookups(node: WhereNode, lookups: Iterator[Lookup[Any]]) -> WhereNode:
-    """A copy of a WHERE clause with other lookups, in the order of `Shape.lookups`."""
+    """Return a copy of a WHERE clause with other lookups, in the order of `Shape.lookups`."""
     changed = node.clone()
     children: list[Any] = node.children
     changed_children: list[Any] = [
@@ -262,23 +261,23 @@ def _with_lookups(node: WhereNode, lookups: Iterator[Lookup[Any]]) -> WhereNode:
 
 
 def _typed(value: object) -> tuple[type, object]:
-    # A driver may have types of its own for what it is given.
+    # Equal values of different types are not the same for a driver.
     return type(value), value
 
 
 def _decides(field: object, *names: str) -> bool:
-    """Whether one of a field's methods is a project's: what it says may change."""
+    """Whether one of these methods of a field is not Django's: its result may change."""
     methods = (getattr(type(field), name) for name in names)
     return not all(method.__module__.startswith("django.") for method in methods)
 
 
 def _facts(meta: Options[Any]) -> tuple[Any, Any, str]:
-    """What SQL is made of that can be changed in a model."""
+    """Return the parts of a model that its SQL depends on and that code may change."""
     return meta.concrete_fields, meta.ordering, meta.db_table
 
 
 def _models(compiler: SQLCompiler) -> set[Any]:
-    """The models whose columns, joins and ordering the query has."""
+    """Return the models whose columns, joins and ordering the query uses."""
     models = {compiler.query.model}
     for field in _joined(compiler.query):
         models |= {field.model, field.related_model}
@@ -286,10 +285,10 @@ def _models(compiler: SQLCompiler) -> set[Any]:
 
 
 def _joined(query: Query) -> list[Any]:
-    """The relations of a compiled query, those of `select_related()` and the ordering included."""
+    """Return the relations of a compiled query, also those of `select_related()` and ordering."""
     return [join.join_field for join in query.alias_map.values() if hasattr(join, "join_field")]
 
 
 def forget() -> None:
-    """Forget all that was compiled. For tests that change what they should not."""
+    """Empty the cache. For tests that change models or fields in ways it does not notice."""
     _kept.clear()

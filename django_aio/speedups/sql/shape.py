@@ -1,15 +1,15 @@
-"""The shape of a query: all that its SQL depends on, without the values that it looks for.
+"""The shape of a query: everything that its SQL depends on, without the values in its conditions.
 
-`Author.objects.filter(name="Ada")` and `filter(name="Grace")` have one shape: the same SQL, and
-another parameter. `shape_of()` returns the shape as a key for a dictionary, and the lookups that
-give the parameters.
+`Author.objects.filter(name="Ada")` and `filter(name="Grace")` have the same shape: the same SQL
+with another parameter. `shape_of()` returns the shape as a key for a dictionary, and the lookups
+that give the parameters.
 
-It knows what most queries consist of: columns, joins, comparisons with plain values, ordering by
-name, plain aggregates. A query in which there is anything else has no shape, be it an attribute of
-`Query` or a class of Django's that is not named here. A shape is never guessed.
+This module knows the parts of most queries: columns, joins, comparisons with plain values, ordering
+by name, plain aggregates. A query with any other part has no shape, be it an attribute of `Query`
+or a class of Django that is not named here. A shape is never guessed.
 
-Fields go into the key by identity. Whoever keeps a key keeps what `Shape.held` names too, so that
-no other object can come to have the same one.
+Fields go into the key by identity. A cache must keep the objects in `Shape.held` as long as the
+key, so that no other object can get the same identity.
 
 Called by the thread that compiles the query; nothing here is shared.
 """
@@ -33,36 +33,36 @@ from django.db.models.sql.where import WhereNode
 
 
 class NoShapeError(Exception):
-    """The query has something that is not known here."""
+    """The query has a part that is not known here."""
 
 
 class Shape(NamedTuple):
-    """What `shape_of()` finds out about a query."""
+    """The result of `shape_of()`."""
 
     key: Hashable
     lookups: list[Lookup[Any]]  # those that give parameters, in the order of the WHERE clause
-    held: list[Any]  # what the key knows by identity
+    held: list[Any]  # objects that are in the key by identity
 
 
-# Go into the key as they are.
+# Attributes that go into the key as they are.
 PLAIN = (
     *("model", "default_cols", "default_ordering", "standard_ordering", "values_select"),
     *("low_mark", "high_mark", "distinct", "distinct_fields", "max_depth"),
 )
-# Must be as in a new query.
+# Attributes that must have the values of a new query.
 UNSET = (
     *("alias_cols", "external_aliases", "extra", "extra_tables"),
     *("extra_order_by", "_filtered_relations", "subquery", "select_for_update", "combinator"),
     *("combined_queries", "explain_info"),
     *(name for name in ("contains_subquery",) if hasattr(Query, name)),  # since Django 6.1
 )
-# Go into the key by parts.
+# Attributes whose parts go into the key.
 PARTS = {
     *("alias_map", "alias_refcount", "annotations", "annotation_select_mask"),
     *("deferred_loading", "group_by", "order_by", "select", "select_related", "selected"),
     "where",
 }
-# Follow from the others, or only concern how the query is built further.
+# Attributes that follow from the others, or only affect how the query is built further.
 IDLE = {
     *("_annotation_select_cache", "_extra_select_cache", "_lookup_joins", "base_table"),
     *("extra_select_mask", "filter_is_sticky", "table_map", "used_aliases"),
@@ -73,15 +73,15 @@ _plain = attrgetter(*PLAIN)
 _unset = attrgetter(*UNSET)
 _NEW = _unset(Query(None))
 
-# Values that make no difference to the SQL.
+# Types whose values make no difference to the SQL.
 VALUES = frozenset(
     {int, str, float, bytes, decimal.Decimal, uuid.UUID}
     | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta}
 )
-# Longer lists would fill the memory with their placeholders, each length on its own.
+# Each length of a list is a shape: longer lists would fill the memory with placeholders.
 MOST_VALUES = 100
-# Lookups that compare a column with one value, or with several. Exactly these: a subclass may make
-# its SQL of the value.
+# Lookups that compare a column with one value, or with several. Exactly these classes: the SQL of
+# a subclass may depend on the value.
 COMPARISONS = frozenset(
     found
     for module, names in (
@@ -105,7 +105,7 @@ AGGREGATES = frozenset(
 
 
 def shape_of(query: Query) -> Shape | None:
-    """The shape of a query, or None if it has none."""
+    """Return the shape of a query, or None if it has none."""
     if type(query) is not Query or _unset(query) != _NEW or not vars(query).keys() <= KNOWN:
         return None
     found: list[Lookup[Any]] = []
@@ -129,7 +129,7 @@ def shape_of(query: Query) -> Shape | None:
 
 
 def _deferred(names: Collection[str], defer: bool) -> Hashable:
-    """What `defer()` and `only()` name: a set that may be changed, or one that may not."""
+    """The names in `defer()` or `only()`, as a set that cannot change, and which of the two."""
     return frozenset(names) if names else None, defer
 
 
@@ -140,7 +140,7 @@ def _ordering(order_by: Sequence[object]) -> Hashable:
 
 
 def _joins(query: Query, held: list[Any]) -> Hashable:
-    """The tables, and how often each is referred to: one that is not is left out of the SQL."""
+    """The tables, with their reference counts: a table without references is not in the SQL."""
     joins: list[Hashable] = []
     counts = query.alias_refcount
     for alias, join in query.alias_map.items():
@@ -180,7 +180,7 @@ def _columns(columns: Iterable[object], held: list[Any]) -> Hashable:
 
 
 def _selected(selected: Mapping[str, Any]) -> Hashable:
-    """The order of the columns of `values()`: names of annotations and places in `select`."""
+    """The order of the columns of `values()`: names of annotations and indexes of `select`."""
     for what in selected.values():
         if type(what) not in (int, str):
             raise NoShapeError
@@ -209,7 +209,7 @@ def _of_mask(mask: Collection[str]) -> Hashable:
 
 
 def _expression(expression: Any, held: list[Any]) -> Hashable:
-    """A column, a constant, or a plain aggregate of a column or of all."""
+    """A column, a constant, or a plain aggregate of a column or of `*`."""
     kind = type(expression)
     if kind is Col:
         return _column(expression, held)
@@ -228,7 +228,7 @@ def _expression(expression: Any, held: list[Any]) -> Hashable:
 
 
 def gives_parameters(lookup: Lookup[Any]) -> bool:
-    """Whether a lookup has a value of its own: a comparison with True is the column itself."""
+    """Whether a lookup has parameters: a comparison with True is only the column itself."""
     return type(lookup.rhs) is not bool
 
 

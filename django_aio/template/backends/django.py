@@ -24,10 +24,10 @@ Context = dict[str, Any] | None
 async def arender(
     self: _EngineTemplate, context: Context = None, request: HttpRequest | None = None
 ) -> str:
-    """`Template.arender(context, request)`: render it; what it waits for lets the loop go on.
+    """Render the template: `Template.arender(context, request)`. The loop goes on while it waits.
 
-    The same arguments, result and errors as `render()`. May be called by any coroutine. Templates
-    of Jinja2 have it too.
+    The arguments, the result and the errors are those of `render()`. May be called by any
+    coroutine. Templates of Jinja2 have this method too.
     """
     return await run(self.render, context, request)
 
@@ -35,11 +35,11 @@ async def arender(
 def astream(
     self: Template, context: Context = None, request: HttpRequest | None = None
 ) -> AsyncGenerator[str, None]:
-    """`Template.astream(context, request)`: yield the page piece by piece.
+    """Yield the page piece by piece: `Template.astream(context, request)`.
 
-    Each piece is what was rendered before the next wait; joined, they are what `render()` returns.
-    Context processors have run before the first one. Errors are raised after what was rendered
-    before them. Close the generator (`aclose()`) if you leave it early. May be consumed by any
-    coroutine.
+    Each piece is the text that was rendered before the next wait; joined, the pieces are what
+    `render()` returns. Context processors have run before the first piece. An error is raised after
+    all text that was rendered before it has been yielded. Close the generator (`aclose()`) if you
+    stop before its end. May be consumed by any coroutine.
     """
     return stream(functools.partial(self.render, context, request), Sink(self.template))

@@ -1,14 +1,14 @@
 """Jinja2: awaitables as variables, `astream()`, and environments with `enable_async`.
 
-In an environment without `enable_async` what a name, a call, an attribute or an item gives is
-waited for if it is awaitable: `{{ count() }}` where `count` is a coroutine function. Jinja2 looks
-up the names that a block uses when the block begins, so that is when they are waited for.
+In an environment without `enable_async` the render waits for the value of a name, a call, an
+attribute or an item if it is awaitable: `{{ count() }}` where `count` is a coroutine function.
+Jinja2 looks up the names that a block uses when the block begins, so it waits for them there.
 
 With `enable_async` Jinja2 awaits calls by itself, and starts an event loop for `render()`. Inside
-the bridge `render()` uses the loop that runs, and names and attributes are waited for as well.
+the bridge `render()` uses the running loop, and waits for names and attributes as well.
 
-What Jinja2 calls (filters, tests, globals) it calls where it renders: the policy is not asked.
-Called by the thread that renders; environments are made in any.
+Jinja2 calls filters, tests and globals where it renders: the policy is not asked.
+Called by the thread that renders; any thread may make an environment.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from django_aio.template.streams import Sink, stream
 
 __all__ = ["arender", "astream", "init_engine", "render"]
 
-# The results of the render that is under way, with those that it starts.
+# The results of the current render, shared with the renders that it starts.
 _memo: ContextVar[Memo | None] = ContextVar("django_aio_results", default=None)
 
 
 def init_engine(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`Jinja2.__init__`: the environment that it made waits for awaitables."""
+    """`Jinja2.__init__`: make the new environment wait for awaitables."""
 
     @functools.wraps(upstream)
     def __init__(self: Jinja2, *args: Any, **kwargs: Any) -> None:
         upstream(self, *args, **kwargs)
-        # Its class, which its overlays have too.
+        # By its class, which overlays of the environment share.
         cls: Any = type(self.env)
         self.env.__class__ = _waiting(cls)
 
@@ -52,7 +52,7 @@ def init_engine(upstream: Callable[..., None]) -> Callable[..., None]:
 
 @functools.lru_cache(maxsize=64)
 def _waiting(cls: type[jinja2.Environment]) -> type[jinja2.Environment]:
-    """A subclass of an environment's class, with the name and the module of the class."""
+    """Return a subclass of an environment's class, with the name and the module of that class."""
     context_class = cls.context_class
     context = type(
         context_class.__name__,
@@ -77,7 +77,7 @@ def _waiting(cls: type[jinja2.Environment]) -> type[jinja2.Environment]:
 
 
 def _looking_into(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`Environment.getattr` or `getitem`: attributes and items are waited for."""
+    """`Environment.getattr` or `getitem`: wait for attributes and items."""
 
     @functools.wraps(upstream)
     def look(self: jinja2.Environment, obj: object, name: object) -> Any:
@@ -88,7 +88,7 @@ def _looking_into(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _looking_up(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`Context.resolve_or_missing`: variables are waited for."""
+    """`Context.resolve_or_missing`: wait for variables."""
 
     @functools.wraps(upstream)
     def resolve_or_missing(self: Context, key: str) -> Any:
@@ -99,13 +99,13 @@ def _looking_up(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _calling(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`Context.call`: what calls return is waited for."""
+    """`Context.call`: wait for what calls return."""
 
     @internalcode
     @functools.wraps(upstream)
     def call(self: Context, obj: object, /, *args: Any, **kwargs: Any) -> Any:
         value = upstream(self, obj, *args, **kwargs)
-        # With enable_async Jinja2 awaits it itself.
+        # With enable_async Jinja2 itself awaits the value.
         if type(value) in PLAIN or self.environment.is_async:
             return value
         return _awaited(self.environment, value, getattr(obj, "__qualname__", "a call"))
@@ -120,7 +120,7 @@ def _awaited(environment: jinja2.Environment, value: Any, name: object) -> Any:
 
 
 def render(upstream: Callable[..., str]) -> Callable[..., str]:
-    """`Template.render` of the backend, on the running loop if it is inside the bridge."""
+    """`Template.render` of the backend: inside the bridge, render on the running loop."""
 
     @functools.wraps(upstream)
     def render(
@@ -138,9 +138,9 @@ def render(upstream: Callable[..., str]) -> Callable[..., str]:
 def astream(
     self: Template, context: dict[str, Any] | None = None, request: HttpRequest | None = None
 ) -> AsyncGenerator[str, None]:
-    """`Template.astream(context, request)`: as that of Django's templates.
+    """Yield the page piece by piece: `Template.astream(context, request)`.
 
-    Every event of Jinja2's `generate()` that comes before a wait is part of the piece.
+    A piece consists of all events of Jinja2's `generate()` before the next wait.
     """
     sink = Sink()
     writing = _with(self, _Generated(self.template, sink))
@@ -158,7 +158,7 @@ def _remembering() -> Iterator[None]:
 
 
 def _with(template: Template, stand_in: _OnTheLoop | _Generated) -> Template:
-    """The backend's template, which renders a stand-in for Jinja2's."""
+    """Return a copy of the backend's template that renders a stand-in for Jinja2's template."""
     template = copy.copy(template)
     template.template = stand_in  # type: ignore[assignment]
     return template
@@ -175,7 +175,7 @@ class _OnTheLoop:
 
 
 class _Generated:
-    """A template that writes what it generates to a sink. Used once."""
+    """A template that writes the text that it generates to a sink. Used once."""
 
     def __init__(self, template: jinja2.Template, sink: Sink) -> None:
         self._template = template

@@ -1,20 +1,21 @@
 """Class-based views: `async def` in the place of any method, and asynchronous handlers.
 
-Every class of `django.views.generic`, and every view of a project's or third party's that derives
-from `View`, may override any method by a coroutine function (`get_queryset()`, `form_valid()`,
-`dispatch()`, `setup()`, what the access mixins ask): see `hooks.py`. Mixins need not derive from
-`View`. Handlers (`get()`, `post()`) are Django's affair, with two things more:
+Every view of a project or third party that derives from `View` may override any method by a
+coroutine function (`get_queryset()`, `form_valid()`, `dispatch()`, `setup()`, the methods that the
+access mixins call): see `hooks.py`. Mixins need not derive from `View`. Django itself handles
+asynchronous handlers (`get()`, `post()`); this module adds two things:
 
 - A class may have asynchronous handlers of its own next to synchronous ones that it inherits from
-  Django, such as `UpdateView.get()`. Those run where the policy says.
-- `dispatch()` is synchronous, and so is what overrides it: a mixin that looks at `request.user`, a
-  decorator that redirects. In a view with asynchronous handlers it runs inside the bridge, so that
-  it may wait, and what it returns is awaited if it is an awaitable, else it is the response. Stock
-  Django awaits it in any case, which fails for a redirect. The handler is done when `dispatch()`
-  has called it, so that a transaction or a language round the call is round the handler.
+  Django, such as `UpdateView.get()`. The synchronous ones run where the policy says.
+- `dispatch()` is synchronous, and so are most overrides of it: a mixin that looks at
+  `request.user`, a decorator that redirects. In a view with asynchronous handlers it runs inside
+  the bridge, so that it may wait. Its result is awaited if it is awaitable, else it is the
+  response: stock Django awaits it in any case, which fails for a redirect. The handler has finished
+  when the call in `dispatch()` returns, so that a transaction or a language that surrounds the call
+  also surrounds the handler.
 
-The steps of an asynchronous handler are those of a plain coroutine: it calls a synchronous method
-that queries, or that leads to a hook, by `await run(self.get_context_data)`.
+An asynchronous handler runs as a plain coroutine: it calls a synchronous method that queries, or
+that leads to a hook, by `await run(self.get_context_data)`.
 
 A view object serves one request. (Django documentation, "Asynchronous class-based views".)
 """
@@ -53,8 +54,9 @@ REMEDY = (
 
 def adopt_view(cls: type[View]) -> None:
     """Turn the coroutine functions of a view class that override methods into hooks."""
-    # options() is not a handler for Django when it decides which kind of view this is. as_view()
-    # copies the attributes of dispatch() to the view, which is not a coroutine function for that.
+    # When Django decides whether a view is asynchronous, options() does not count as a handler.
+    # as_view() copies the attributes of dispatch() to the view. Without `unmarked` the mark of a
+    # coroutine function would be among them, and the view is not one.
     handlers = {*View.http_method_names, *cls.http_method_names} - {"options"}
     adopt(cls, REMEDY, besides=handlers, unmarked=("dispatch",))
 
@@ -64,7 +66,7 @@ init_subclass = adopting(View, adopt_view)
 
 
 def as_view(upstream: object) -> Any:
-    """`View.as_view`: methods that were decorated after the class was made are hooks too."""
+    """`View.as_view`: make hooks of methods that were decorated after the class was created."""
     make = unbound(upstream)
 
     @functools.wraps(make)
@@ -72,7 +74,7 @@ def as_view(upstream: object) -> Any:
         if not is_below(cls.__module__, ("django",)):
             adopt_view(cls)
         view = make(cls, **initkwargs)
-        # Whoever decorates or awaits an asynchronous view calls it from a coroutine.
+        # A coroutine calls an asynchronous view directly, and there a hook cannot be awaited.
         return _set_up_in_bridge(view) if cls.view_is_async and is_hook(cls.setup) else view
 
     made: Any = as_view
@@ -80,7 +82,7 @@ def as_view(upstream: object) -> Any:
 
 
 def _set_up_in_bridge(view: Callable[..., Any]) -> Callable[..., Any]:
-    """The asynchronous view, whose `setup()` is a hook."""
+    """Wrap an asynchronous view whose `setup()` is a hook, so that it is called in the bridge."""
 
     @functools.wraps(view)
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -104,7 +106,7 @@ def view_is_async(upstream: Any) -> Any:
 
 
 def _own_handlers(cls: type[View]) -> list[Any]:
-    """The handlers that another class than one of Django's defines."""
+    """Return the handlers that are not defined by a class of Django."""
     found = []
     for name in cls.http_method_names:
         definer = next((base for base in cls.__mro__ if name in vars(base)), View)
@@ -114,7 +116,7 @@ def _own_handlers(cls: type[View]) -> list[Any]:
 
 
 def setup(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`View.setup`: the view's `dispatch()` answers with an awaitable if its handlers do."""
+    """`View.setup`: the view's `dispatch()` returns an awaitable if its handlers do."""
 
     @functools.wraps(upstream)
     def setup(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -131,14 +133,14 @@ def setup(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _handler(view: View, request: HttpRequest) -> tuple[str, Any]:
-    """The name of the handler of a request, and the handler if the view has it."""
+    """Return the name of the handler of a request, and the handler if the view has one."""
     method: Any = request.method
     name = method.lower()
     return name, getattr(view, name, None) if name in view.http_method_names else None
 
 
 def _place_handler(view: View, request: HttpRequest) -> None:
-    """Have a synchronous handler that a coroutine leads to run where the policy says."""
+    """Replace a synchronous handler that the policy does not trust: it runs in a thread."""
     name, handler = _handler(view, request)
     if name == "options" or not isinstance(handler, MethodType):
         return
@@ -148,17 +150,17 @@ def _place_handler(view: View, request: HttpRequest) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _surrounds(cls: type) -> bool:
-    """Whether a project's synchronous code surrounds the handlers of a view: its `dispatch()`."""
+    """Whether a synchronous `dispatch()` that is not Django's surrounds the handlers of a view."""
     definer = next(base for base in cls.__mro__ if "dispatch" in vars(base))
     dispatch = vars(definer)["dispatch"]
     return not (is_below(definer.__module__, ("django",)) or iscoroutinefunction(dispatch))
 
 
 def _place_waiting_handler(view: View, request: HttpRequest) -> None:
-    """Have a coroutine handler done when `dispatch()` has called it.
+    """Replace a coroutine handler: it has finished when its call in `dispatch()` returns.
 
-    What surrounds the call (a decorator, `with transaction.atomic(): return super().dispatch(...)`)
-    then surrounds the handler. It still gets an awaitable, as in stock Django.
+    Code that surrounds the call (`with transaction.atomic(): return super().dispatch(...)`, a
+    decorator) then surrounds the handler. The call still returns an awaitable, as in stock Django.
     """
     name, handler = _handler(view, request)
     if iscoroutinefunction(handler):
@@ -166,9 +168,9 @@ def _place_waiting_handler(view: View, request: HttpRequest) -> None:
 
 
 def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A coroutine handler that has run when synchronous code in the bridge has called it.
+    """Wrap a coroutine handler: synchronous code in the bridge that calls it waits for its end.
 
-    Elsewhere it is called as in stock Django.
+    Outside the bridge it is called as in stock Django.
     """
 
     @functools.wraps(handler, updated=())
@@ -182,7 +184,7 @@ def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Aw
 async def _done(response: T, block: Block | None) -> T:
     here = innermost.get()
     while block is not None and block is not here:
-        block = block.parent  # one that was open when the handler ran
+        block = block.parent  # up to one that was open when the handler ran
     if here is not None and here is not block and here.open:
         raise TransactionManagementError(
             "The handler of this view ran when dispatch() called it, before this 'atomic' block "
@@ -192,8 +194,8 @@ async def _done(response: T, block: Block | None) -> T:
 
 
 def _dispatch(view: View, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-    """Stands in front of the `dispatch()` of one view object, for one call."""
-    vars(view).pop("dispatch", None)  # it refers to the view: the two would outlive the request
+    """Call the `dispatch()` of a view object, which this function replaces for one call."""
+    vars(view).pop("dispatch", None)  # a reference cycle with the view would outlive the request
     if in_bridge():
         return _response(view.dispatch(*args, **kwargs))
     return _dispatch_in_bridge(view, *args, **kwargs)

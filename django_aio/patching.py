@@ -235,8 +235,7 @@ class _Acting(Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Return the module if the loader itself creates it, else None."""
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
+        return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module by its own loader; call the actions if no awaited import is open."""

@@ -61,9 +61,9 @@ async def arender(self: Template, context: Context) -> str:
 def astream(self: Template, context: Context) -> AsyncGenerator[str, None]:
     """Yield the page piece by piece, each before the next wait: `Template.astream(context)`.
 
-    The pieces, joined, are what `render()` returns; they may have any length. An error is raised
-    after all text that was rendered before it has been yielded. Close the generator (`aclose()`) if
-    you stop before its end. May be consumed by any coroutine.
+    The pieces, joined, are what `render()` returns; they may have any length. If the render fails,
+    the text so far is yielded and then the error is raised. Close the generator (`aclose()`) if you
+    stop before its end. May be consumed by any coroutine.
     """
     return stream(functools.partial(self.render, context), Sink(self))
 

@@ -38,8 +38,8 @@ def astream(
     """Yield the page piece by piece: `Template.astream(context, request)`.
 
     Each piece is the text that was rendered before the next wait; joined, the pieces are what
-    `render()` returns. Context processors have run before the first piece. An error is raised after
-    all text that was rendered before it has been yielded. Close the generator (`aclose()`) if you
+    `render()` returns. Context processors have run before the first piece. If the render fails, the
+    text so far is yielded and then the error is raised. Close the generator (`aclose()`) if you
     stop before its end. May be consumed by any coroutine.
     """
     return stream(functools.partial(self.render, context, request), Sink(self.template))

@@ -184,7 +184,7 @@ def done_when_called(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Aw
 async def _done(response: T, block: Block | None) -> T:
     here = innermost.get()
     while block is not None and block is not here:
-        block = block.parent  # up to one that was open when the handler ran
+        block = block.parent  # an outer block, which was open too when the handler ran
     if here is not None and here is not block and here.open:
         raise TransactionManagementError(
             "The handler of this view ran when dispatch() called it, before this 'atomic' block "

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction
 from django.db import DEFAULT_DB_ALIAS
@@ -39,6 +39,9 @@ from django_aio.db.handler import current_connection
 from django_aio.db.state import actor
 from django_aio.db.statements import take_turn
 from django_aio.db.turns import Turns
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed, Wrapper
 
 Exc = type[BaseException] | None
 
@@ -68,11 +71,11 @@ def get_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
 Handed = list[tuple[Any, Any]]
 
 
-def _hand_out(atomic: Any, what: Any) -> None:
+def _hand_out(atomic: Atomic, what: Block | Wrapper) -> None:
     vars(atomic).setdefault("_aio_blocks", []).append((actor(), what))
 
 
-def _take_back(atomic: Any) -> Any:
+def _take_back(atomic: Atomic) -> Any:
     """What leaves now was handed this: by the same task or thread, last come first."""
     handed: Handed = vars(atomic).get("_aio_blocks") or []
     who = actor()
@@ -83,7 +86,7 @@ def _take_back(atomic: Any) -> Any:
     return handed.pop(at)[1] if handed else None
 
 
-def _is_here(what: Any) -> bool:
+def _is_here(what: object) -> bool:
     return isinstance(what, Block) and is_inside(what)
 
 
@@ -91,7 +94,7 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
     """`Atomic.__enter__`: in a chain, when it is the block's turn."""
 
     @functools.wraps(upstream)
-    def __enter__(self: Any) -> None:
+    def __enter__(self: Atomic) -> None:
         wrapper: Any = current_connection(self.using or DEFAULT_DB_ALIAS)
         state = wrapper.aio
         if state is None or chains.of_plain_thread(wrapper):
@@ -125,7 +128,7 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
     return __enter__
 
 
-def _begin_on(wrapper: Any) -> tuple[Any, Turns | None]:
+def _begin_on(wrapper: Managed) -> tuple[Any, Turns | None]:
     """Wait for the turn on a connection; one that was lent may be gone by then: then on another."""
     while True:
         leases.forget_lost(wrapper)
@@ -144,7 +147,10 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(upstream)
     def __exit__(
-        self: Atomic, exc_type: Exc, exc_value: BaseException | None, traceback: Any
+        self: Atomic,
+        exc_type: Exc,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         is_awaited, next_call.is_awaited = next_call.is_awaited, False
         what = _take_back(self)
@@ -160,7 +166,10 @@ def leave(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _leave_in_thread(
-    atomic: Any, wrapper: Any, upstream: Callable[..., None], error: BaseException | None
+    atomic: Atomic,
+    wrapper: Wrapper | None,
+    upstream: Callable[..., None],
+    error: BaseException | None,
 ) -> None:
     """End a block of a plain thread.
 
@@ -178,11 +187,12 @@ def _leave_in_thread(
         next_call.connection = None
         if wrapper is not None and wrapper.aio is not None and not wrapper.in_atomic_block:
             end_transaction(wrapper)
-    if spoiled is None:
+    if spoiled is None or wrapper is None:
         return
     if wrapper.in_atomic_block and wrapper.needs_rollback:
         vars(wrapper)[WHY_SPOILED] = spoiled  # it had no savepoint
-    if error is None and not atomic._from_testcase:  # which always rolls back
+    # That of a test case always rolls back.
+    if error is None and not atomic._from_testcase:  # type: ignore[attr-defined]
         raise TransactionManagementError(spoiled)
 
 

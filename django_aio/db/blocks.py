@@ -12,13 +12,14 @@ carries it can do nothing with it any more. Guarded by `tests/db/test_generators
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db.transaction import TransactionManagementError
 from django.db.utils import Error, InterfaceError
 
 if TYPE_CHECKING:
     from django_aio.db.turns import Turns
+    from django_aio.db.types import Actor, Managed, Wrapper
 
 
 class Block:
@@ -47,10 +48,10 @@ class Block:
 
     def __init__(
         self,
-        wrapper: Any,
+        wrapper: Managed,
         turns: Turns,
         parent: Block | None,
-        who: Any = None,
+        who: Actor | None = None,
         *,
         joined: bool = False,
     ) -> None:
@@ -99,7 +100,7 @@ class Session(Block):
 
     __slots__ = ("joins", "released")
 
-    def __init__(self, wrapper: Any, turns: Turns) -> None:
+    def __init__(self, wrapper: Managed, turns: Turns) -> None:
         super().__init__(wrapper, turns, None)
         # Whether tasks that are started under it must use the same connection.
         self.joins = False
@@ -163,7 +164,7 @@ LOST = (
 )
 
 
-def lose_transaction(wrapper: Any) -> None:
+def lose_transaction(wrapper: Managed) -> None:
     """The connection is given up: the transaction that Django has open on it cannot commit."""
     if not wrapper.in_atomic_block:
         return
@@ -172,7 +173,7 @@ def lose_transaction(wrapper: Any) -> None:
         wrapper.aio.turns.spoil(LOST)
 
 
-def note_spoiled(wrapper: Any) -> None:
+def note_spoiled(wrapper: Wrapper) -> None:
     """Note why the thread's block cannot commit, after a coroutine that it waited for."""
     turns = None if wrapper.aio is None else wrapper.aio.turns
     block = None if turns is None else turns.transaction

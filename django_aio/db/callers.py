@@ -12,13 +12,18 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from django_aio.conf import OURS, is_below
 from django_aio.db import leases, sessions
 from django_aio.db.blocks import innermost
+
+if TYPE_CHECKING:
+    from django.db.backends.utils import CursorWrapper
+
+    from django_aio.db.types import Params, Sql, Wrapper
 
 # Functions of PostgreSQL, and of MySQL, that leave something in the session. In lower case.
 # And the view of settings, which may be updated.
@@ -91,7 +96,7 @@ def by_project(depth: int = 2) -> bool:
     return True  # it has handed the function to `run()`
 
 
-def tell_chain(connection: Any) -> None:
+def tell_chain(connection: object) -> None:
     """A project's code uses a physical connection past Django: its session may carry state."""
     for wrapper in _wrappers():
         if wrapper.connection is connection:
@@ -108,7 +113,7 @@ def _wrappers() -> Iterator[Any]:
         block = block.parent
 
 
-def leaves_state(sql: Any) -> bool:
+def leaves_state(sql: object) -> bool:
     """Whether a statement of the ORM calls a function that leaves something in the session."""
     return isinstance(sql, str) and _calls_one(sql)
 
@@ -119,30 +124,30 @@ def _calls_one(sql: str) -> bool:
     return any(function in lower for function in FUNCTIONS)
 
 
-def is_query(sql: Any) -> bool:
+def is_query(sql: object) -> bool:
     """Whether SQL that a project has written is one query, and nothing else."""
     if not isinstance(sql, str) or _QUERY.fullmatch(sql) is None:
         return False
     return not _INTO.search(sql) or _WRITES.match(_bare(sql)) is not None
 
 
-def look_at_raw(cursor: Any, wrapper: Any) -> None:
+def look_at_raw(cursor: CursorWrapper, wrapper: Wrapper) -> None:
     """Look at what `raw()` is about to run on a cursor of its own."""
     execute = cursor.execute
 
-    def look_and_execute(sql: Any, params: Any = None) -> Any:
+    def look_and_execute(sql: Sql, params: Params = None) -> Any:
         if not is_query(sql):
             leases.keep_state(wrapper)
         return execute(sql, params)
 
-    cursor.execute = look_and_execute
+    cursor.execute = look_and_execute  # type: ignore[method-assign]
 
 
 # An attribute of a cursor: what watches its statements is running.
 _WATCHED = "_aio_watched"
 
 
-def look_at(cursor: Any, sql: Any, executor: Callable[..., Any]) -> Callable[..., Any]:
+def look_at(cursor: CursorWrapper, sql: object, executor: Callable[..., Any]) -> Callable[..., Any]:
     """Look at a statement before it runs. Returns what to run it by; call `looked_at()` afterwards.
 
     Whoever watches statements (`execute_wrapper()`) may run others, on this cursor or by the
@@ -157,17 +162,19 @@ def look_at(cursor: Any, sql: Any, executor: Callable[..., Any]) -> Callable[...
     return executor
 
 
-def looked_at(cursor: Any) -> None:
+def looked_at(cursor: CursorWrapper) -> None:
     """The statement that `look_at()` has looked at has ended."""
     vars(cursor).pop(_WATCHED, None)
 
 
-def _look_and_execute(cursor: Any, executor: Callable[..., Any], sql: Any, *args: Any) -> Any:
+def _look_and_execute(
+    cursor: CursorWrapper, executor: Callable[..., Any], sql: object, *args: Any
+) -> Any:
     asked = vars(cursor).get(_WATCHED)
     if sql is not asked and _bare(sql) != _bare(asked):
         leases.keep_state(cursor.db)
     return executor(sql, *args)
 
 
-def _bare(sql: Any) -> Any:
+def _bare(sql: object) -> Any:
     return _COMMENTS.sub("", sql).strip() if isinstance(sql, str) else sql

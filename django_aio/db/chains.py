@@ -25,7 +25,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
@@ -38,6 +38,10 @@ from django_aio.db.blocks import Block, Session, ended, innermost, is_inside, jo
 from django_aio.db.state import State, guests
 from django_aio.db.turns import Turns
 from django_aio.loops import disown_stores
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed, Member
+    from django_aio.db.visits import Visit
 
 _current_task = asyncio.current_task
 _running_loop = asyncio._get_running_loop
@@ -169,22 +173,23 @@ class ThreadChain(Chain):
                     sessions.begin(wrapper, joins=True)
 
 
-def manage(wrapper: Any, chain: Chain) -> Any:
+def manage(wrapper: Any, chain: Chain) -> Managed:
     """Make a logical connection part of a chain."""
     driver = driver_of(type(wrapper))
     wrapper.aio = State(chain, driver, chain.loop)
     driver.adopt(wrapper)
-    return wrapper
+    managed: Managed = wrapper
+    return managed
 
 
 tasks: dict[asyncio.Task[Any], Chain] = {}
 
 # The transactions that a task or thread has joined, by alias. A task that goes on when one has
 # ended must not find itself in autocommit mode.
-joined_blocks: weakref.WeakKeyDictionary[Any, dict[str, Block]] = weakref.WeakKeyDictionary()
+joined_blocks: weakref.WeakKeyDictionary[Member, dict[str, Block]] = weakref.WeakKeyDictionary()
 
 # The call of asyncio.to_thread() that this context runs in, if it began in a block: visits.py.
-visiting: ContextVar[Any] = ContextVar("django_aio_visit", default=None)
+visiting: ContextVar[Visit | None] = ContextVar("django_aio_visit", default=None)
 
 # Where asgiref's Local keeps the connections of plain threads. Asked directly, a plain thread pays
 # no more than in stock Django; Local would look for a loop again.
@@ -232,7 +237,7 @@ def acting_chain() -> Chain | None:
     return None if task is None else tasks.get(task)
 
 
-def join_transaction(who: Any, alias: str) -> Any:
+def join_transaction(who: Member, alias: str) -> Managed | None:
     """The connection of the transaction that `who` was started in, or None if there is none."""
     block = _block_of(who, alias)
     visit = visiting.get()
@@ -241,7 +246,7 @@ def join_transaction(who: Any, alias: str) -> Any:
     return None if block is None else block.wrapper
 
 
-def _block_of(who: Any, alias: str) -> Block | None:
+def _block_of(who: Member, alias: str) -> Block | None:
     """The block that `who` has joined, or joins now, on a connection of that alias."""
     block = joined_blocks.get(who, {}).get(alias)
     # A thread of an executor works for one context after another.
@@ -267,17 +272,17 @@ def _is_known(block: Block) -> bool:
     return is_inside(block)
 
 
-def joined_by(who: Any) -> dict[str, Block]:
+def joined_by(who: Member) -> dict[str, Block]:
     """The blocks that a task or thread has joined, by alias."""
     return joined_blocks.get(who, {})
 
 
-def joins(who: Any, alias: str, block: Block) -> None:
+def joins(who: Member, alias: str, block: Block) -> None:
     """Note that a task, thread or guest has joined the transaction of a block."""
     joined_blocks.setdefault(who, {})[alias] = block
 
 
-def of_plain_thread(wrapper: Any) -> bool:
+def of_plain_thread(wrapper: Managed) -> bool:
     """Whether the running thread uses a connection of its own, outside any chain.
 
     Tasks of a loop that it runs now and then may have joined its transaction; while it runs itself

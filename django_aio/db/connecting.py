@@ -11,7 +11,7 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.utils.functional import cached_property
 
@@ -20,6 +20,9 @@ from django_aio.db import sessions
 from django_aio.db.callers import by_project
 from django_aio.db.leases import RAW_CURSOR, keep_state
 from django_aio.db.state import connecting
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed, Wrapper
 
 
 def connect(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -30,9 +33,8 @@ def connect(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """
 
     @functools.wraps(upstream)
-    def connect(self: Any) -> None:
-        state = self.aio
-        if state is None:
+    def connect(self: Wrapper) -> None:
+        if self.aio is None:
             upstream(self)
             return
         was_open = self.connection is not None
@@ -43,7 +45,7 @@ def connect(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     return connect
 
 
-def _connect(wrapper: Any, upstream: Callable[[Any], None]) -> None:
+def _connect(wrapper: Managed, upstream: Callable[[Any], None]) -> None:
     state, before = wrapper.aio, dict(vars(wrapper))
     token = connecting.set(wrapper)
     try:
@@ -61,12 +63,12 @@ def _connect(wrapper: Any, upstream: Callable[[Any], None]) -> None:
 _UNSET = object()
 
 
-def remember(wrapper: Any) -> None:
+def remember(wrapper: Managed) -> None:
     """Note what a connection object is like that no chain has used."""
     wrapper.aio.pristine = dict(vars(wrapper))
 
 
-def restore(wrapper: Any) -> None:
+def restore(wrapper: Managed) -> None:
     """Make a connection object what it was when no chain had used it.
 
     Its physical connection, and what Django has worked out about the server, stay.
@@ -96,7 +98,7 @@ def temporary_connection(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]
     """`BaseDatabaseWrapper.temporary_connection`: a project may leave state on its cursor."""
 
     @functools.wraps(upstream)
-    def temporary_connection(self: Any) -> Any:
+    def temporary_connection(self: Wrapper) -> Any:
         if self.aio is not None and by_project():
             keep_state(self)
         return upstream(self)
@@ -108,20 +110,19 @@ def close(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`BaseDatabaseWrapper.close`: what was in the session is gone, and nobody shares it."""
 
     @functools.wraps(upstream)
-    def close(self: Any) -> None:
+    def close(self: Wrapper) -> None:
         if self.aio is not None and self.aio.touched and self.connection is not None:
             self.aio.driver.touch(self)
         upstream(self)
         vars(self).pop(RAW_CURSOR, None)
-        state = self.aio
-        if state is not None and self.connection is None and not state.stateful:
+        if self.aio is not None and self.connection is None and not self.aio.stateful:
             sessions.release(self)  # what a third party's engine keeps on the object stays
-            state.touched = False
+            self.aio.touched = False
 
     return close
 
 
-def _is_held(wrapper: Any) -> bool:
+def _is_held(wrapper: Managed) -> bool:
     """Whether a transaction, hold_connection() or a server-side cursor needs the connection."""
     lease, driver = wrapper.aio.lease, wrapper.aio.driver
     holds = lease is not None and lease.holds
@@ -136,7 +137,7 @@ def close_if_unusable_or_obsolete(upstream: Callable[[Any], None]) -> Callable[[
     """
 
     @functools.wraps(upstream)
-    def close_if_unusable_or_obsolete(self: Any) -> None:
+    def close_if_unusable_or_obsolete(self: Wrapper) -> None:
         in_coroutine = asyncio._get_running_loop() is not None and not in_bridge()
         if self.aio is None or not (in_coroutine or _is_held(self)):
             upstream(self)

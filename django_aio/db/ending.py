@@ -21,7 +21,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.transaction import TransactionManagementError
@@ -33,6 +33,9 @@ from django_aio.db.blocks import Block, closing, ended, innermost, is_inside, lo
 from django_aio.db.shield import LIMIT, shielded, until_done
 from django_aio.db.state import actor, on_loop
 from django_aio.db.statements import interrupt
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Actor, Managed
 
 
 class _Next(threading.local):
@@ -126,7 +129,7 @@ def _refusal(block: Block) -> TransactionManagementError | None:
     return None
 
 
-def _name(who: Any) -> str:
+def _name(who: Actor | None) -> str:
     return f"task {who.get_name()!r}" if isinstance(who, asyncio.Task) else f"thread {who}"
 
 
@@ -158,7 +161,7 @@ def _spoil_outer(block: Block, why: str) -> None:
         block.wrapper.needs_rollback = True
 
 
-def end_transaction(wrapper: Any) -> None:
+def end_transaction(wrapper: Managed) -> None:
     """The transaction is over: who joined it is told so."""
     state = wrapper.aio
     turns, session = state.turns, state.session
@@ -211,7 +214,7 @@ def _take_over(block: Block, cause: BaseException | None) -> tuple[bool, BaseExc
     return False, cancelled
 
 
-def _until_interrupted(wrapper: Any) -> None:
+def _until_interrupted(wrapper: Managed) -> None:
     """Wait for a cancel request that is under way: it must not meet the next statement."""
     request, wrapper.aio.interrupting = wrapper.aio.interrupting, None
     if request is not None and not _comes(request):
@@ -229,7 +232,7 @@ def _comes(future: concurrent.futures.Future[None]) -> bool:
     return done
 
 
-def _sever(wrapper: Any) -> None:
+def _sever(wrapper: Managed) -> None:
     """Close the connection of a transaction that cannot be ended in order."""
     if wrapper.connection is not None:
         wrapper.aio.driver.sever(wrapper)
@@ -243,7 +246,7 @@ def end_soon(block: Block, upstream: Upstream, error: BaseException | None) -> N
     turns, wrapper = block.turns, block.wrapper
     turns.abandon(block)
     on_loop(
-        wrapper.aio.loop,
+        cast(asyncio.AbstractEventLoop, wrapper.aio.loop),  # _in_a_destructor() says so
         end_in_task,
         *(block, upstream, error),
         otherwise=functools.partial(_sever, wrapper),
@@ -256,7 +259,7 @@ def end_in_task(block: Block, upstream: Upstream, error: BaseException | None) -
     loops.store().start(run(end_block, block, upstream, error), context)
 
 
-def close_undecided(wrapper: Any) -> None:
+def close_undecided(wrapper: Managed) -> None:
     """After a failed entry or exit: close a connection that may be in an undecided transaction.
 
     A statement that was cancelled may have begun a transaction, or ended it, without Django

@@ -24,10 +24,13 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_aio.bridge import in_bridge, outer_frame, wait
 from django_aio.db.blocks import Block, closing, held, innermost
+
+if TYPE_CHECKING:
+    from django_aio.db.chains import Chain
 
 # A frame of these kinds is called by the one that awaits it.
 AWAITED = (
@@ -100,7 +103,7 @@ def hold(block: Block, frame: FrameType | None, *, watched: bool = True) -> None
             held.setdefault(id(frame), []).append(block)
         frame = frame.f_back
     block.generators = tuple(found)
-    chain = block.wrapper.aio.chain
+    chain: Chain = block.wrapper.aio.chain  # type: ignore[assignment]  # a block is a chain's
     chain.watched = chain.watched and watched
     if not chain.watched:
         block.unwatched = TURNS * len(found)

@@ -239,7 +239,9 @@ def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
-async def _called(awaitable: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+async def _called(
+    awaitable: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Called by a coroutine, as asgiref does: a hook (`hooks.py`) tells by that who awaits it."""
     return await awaitable(*args, **kwargs)
 

@@ -16,7 +16,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connections
@@ -27,7 +27,7 @@ from django.utils.connection import BaseConnectionHandler
 
 from django_aio.bridge import in_bridge
 from django_aio.db import chains, generators, observers, sessions
-from django_aio.db.blocks import Block, innermost
+from django_aio.db.blocks import Block, Session, innermost
 from django_aio.db.chains import (
     Chain,
     acting_chain,
@@ -38,6 +38,10 @@ from django_aio.db.chains import (
 )
 from django_aio.db.state import actor, guests
 from django_aio.db.turns import Turns
+
+if TYPE_CHECKING:
+    from django_aio.db.state import State
+    from django_aio.db.types import Managed, Member, Wrapper
 
 _current_task = asyncio.current_task
 _running_loop = asyncio._get_running_loop
@@ -75,7 +79,7 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
     return _usable(chain.wrappers.get(alias) or connection_of(chain, self, alias, task))
 
 
-def _usable(wrapper: Any) -> Any:
+def _usable(wrapper: Wrapper) -> Any:
     """The chain's connection, or the one that is lent to it."""
     lent = sessions.lender(wrapper) if sessions.known.get() else None
     if lent is None:
@@ -86,26 +90,29 @@ def _usable(wrapper: Any) -> Any:
     return lent if session is not None and session.open else _usable(wrapper)
 
 
-def _after_left_block(wrapper: Any) -> Any:
+def _after_left_block(wrapper: Wrapper) -> Any:
     """The connection, after the end of a block whose generator was left: it is not the caller's."""
     state = wrapper.aio
-    turns = None if state is None else state.turns
+    if state is None:
+        return wrapper
+    turns = state.turns
     if turns is not None and turns.blocks:
         generators.let_close(turns.blocks[-1])
         if turns.closing_block() is not None:
             turns.let_end(actor())
-        if state.session is not None and len(turns.blocks) > 1:
-            _let_transaction_end(wrapper)
+        session = state.session
+        if session is not None and len(turns.blocks) > 1:
+            _let_transaction_end(state, turns, session)
     return wrapper
 
 
-def _let_transaction_end(wrapper: Any) -> None:
+def _let_transaction_end(state: State, turns: Turns, session: Session) -> None:
     """Outside of the transaction that somebody has open in a shared session: wait for its end."""
-    turns, session, who = wrapper.aio.turns, wrapper.aio.session, actor()
+    who = actor()
     block = innermost.get()
     while block is not None and block.turns is not turns:
         block = block.parent
-    mine = any(not each.joined for each in turns.blocks[1:]) and member_of(wrapper.aio.chain)
+    mine = any(not each.joined for each in turns.blocks[1:]) and member_of(state.chain)
     if block is not None or mine or turns.holder == who:
         return
     if (_running_loop() is None or in_bridge()) and turns.acquire(who, session):
@@ -117,7 +124,7 @@ def current_connection(alias: str) -> Any:
     return connections[alias]
 
 
-def connection_of(chain: Chain, handler: ConnectionHandler, alias: str, who: Any) -> Any:
+def connection_of(chain: Chain, handler: ConnectionHandler, alias: str, who: Member) -> Any:
     """The connection of a chain that it has not used yet: of a transaction that it is in, or new.
 
     A task that was started in a transaction may have begun with another database.
@@ -157,7 +164,7 @@ def all_connections(upstream: Callable[..., list[Any]]) -> Callable[..., list[An
     """`connections.all()`: with `initialized_only` those that this chain or thread has used."""
 
     @functools.wraps(upstream)
-    def all(self: Any, initialized_only: bool = False) -> list[Any]:
+    def all(self: ConnectionHandler, initialized_only: bool = False) -> list[Any]:
         if not initialized_only or self is not connections:
             return upstream(self, initialized_only)
         chain = acting_chain()
@@ -202,7 +209,7 @@ def validate_thread_sharing(upstream: Callable[[Any], None]) -> Callable[[Any], 
     """
 
     @functools.wraps(upstream)
-    def validate_thread_sharing(self: Any) -> None:
+    def validate_thread_sharing(self: Wrapper) -> None:
         if self._thread_ident == _thread() or (self.aio is not None and _is_let_in(self)):
             return
         upstream(self)
@@ -210,7 +217,7 @@ def validate_thread_sharing(upstream: Callable[[Any], None]) -> Callable[[Any], 
     return validate_thread_sharing
 
 
-def _is_let_in(wrapper: Any) -> bool:
+def _is_let_in(wrapper: Managed) -> bool:
     """Whether the running task or thread belongs to the connection's chain or transaction."""
     if member_of(wrapper.aio.chain):
         return True

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -24,6 +24,11 @@ from django_aio.db.connecting import restore
 from django_aio.db.leases import forget, part
 from django_aio.loops import Store, disowned, logged, store
 
+if TYPE_CHECKING:
+    from django_aio.db.chains import Chain
+    from django_aio.db.state import State
+    from django_aio.db.types import Managed, Wrapper
+
 # How many logical connections wait for each alias. More than any server keeps busy on one loop.
 MOST_WAITING = 1000
 
@@ -32,11 +37,11 @@ class Shelves:
     """The connections of ended chains, and the chains that live. A user of the loop's store."""
 
     def __init__(self) -> None:
-        self.idle: dict[str, list[Any]] = {}  # with the physical connection open
-        self.spare: dict[str, list[Any]] = {}  # without one
-        self.chains: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.idle: dict[str, list[Managed]] = {}  # with the physical connection open
+        self.spare: dict[str, list[Managed]] = {}  # without one
+        self.chains: weakref.WeakSet[Chain] = weakref.WeakSet()
 
-    def _idle(self) -> list[Any]:
+    def _idle(self) -> list[Managed]:
         """Take all open connections off the shelf."""
         idle, self.idle = self.idle, {}
         return [wrapper for wrappers in idle.values() for wrapper in wrappers]
@@ -75,7 +80,7 @@ def _of_store(found: Store) -> Shelves:
     return made
 
 
-def watched_store(wrapper: Any) -> Store:
+def watched_store(wrapper: Managed) -> Store:
     """The store of the loop that a logical connection belongs to, sure to be closed with it.
 
     Called inside the bridge, or in a guest thread.
@@ -86,7 +91,7 @@ def watched_store(wrapper: Any) -> Store:
     return found
 
 
-def take(alias: str, loop: asyncio.AbstractEventLoop) -> Any:
+def take(alias: str, loop: asyncio.AbstractEventLoop) -> Managed | None:
     """Return a logical connection that an ended chain left, or None.
 
     One whose physical connection is still open comes first.
@@ -103,14 +108,14 @@ def take(alias: str, loop: asyncio.AbstractEventLoop) -> Any:
     return spare.pop() if spare else None
 
 
-def give_back(wrapper: Any) -> None:
+def give_back(wrapper: Wrapper) -> None:
     """At the end of a chain: keep the connection for the next one, or drop it. Never waits.
 
     A wrapper that was put in place by hand (`connections[alias] = wrapper`) is left alone.
     """
-    state = wrapper.aio
-    if state is None:
+    if wrapper.aio is None:
         return
+    state = wrapper.aio
     driver, kept_by = state.driver, store(state.loop)
     found = _of_store(kept_by)
     part(wrapper)
@@ -136,11 +141,11 @@ def give_back(wrapper: Any) -> None:
     waiting.append(wrapper)
 
 
-def sever(wrapper: Any) -> None:
+def sever(wrapper: Wrapper) -> None:
     """Close the connection whatever it is doing: nobody will use it any more. Any thread."""
-    state = wrapper.aio
-    if state is None:
+    if wrapper.aio is None:
         return
+    state = wrapper.aio
     if state.kept is not None:
         wrapper.connection, state.kept = state.kept, None
     _end_tokens(state)
@@ -148,7 +153,7 @@ def sever(wrapper: Any) -> None:
         state.driver.sever(wrapper)
 
 
-def _end_tokens(state: Any) -> None:
+def _end_tokens(state: State) -> None:
     """What still carries a block or a lease of this connection can do nothing with it (R7)."""
     turns, state.turns = state.turns, None
     state.session = None
@@ -163,7 +168,7 @@ CHAIN_ENDED = (
 )
 
 
-def disown(wrapper: Any) -> None:
+def disown(wrapper: Wrapper) -> None:
     """In the child of a fork: go on without the connection, which is the parent's."""
     state = wrapper.aio
     if state is None:
@@ -184,7 +189,7 @@ def _expired(wrapper: BaseDatabaseWrapper) -> bool:
     )
 
 
-def _may_stay_open(wrapper: Any) -> bool:
+def _may_stay_open(wrapper: Managed) -> bool:
     """Whether another chain may have the physical connection: nothing of this one is left on it."""
     return not (
         _expired(wrapper)

@@ -20,7 +20,7 @@ import contextlib
 import functools
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.transaction import TransactionManagementError
@@ -29,6 +29,10 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, run
 from django_aio.db import sessions
 from django_aio.db.state import actor, connecting, guests, on_loop, thread_id
+
+if TYPE_CHECKING:
+    from django_aio.db.state import State
+    from django_aio.db.types import Managed, Wrapper
 
 # The cursors of `raw()`.
 RAW = "django.db.models.sql.query"
@@ -49,7 +53,7 @@ NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
 RAW_CURSOR = "_aio_raw_cursor"
 
 
-def note_cursor(wrapper: Any, caller: str) -> None:
+def note_cursor(wrapper: Wrapper, caller: str) -> None:
     """Code of the module `caller` opens a cursor on a plain thread's own connection."""
     if caller not in STATELESS and not caller.startswith(NEUTRAL):
         vars(wrapper)[RAW_CURSOR] = True
@@ -63,7 +67,7 @@ class Lease:
 
     __slots__ = ("connection", "cursors", "ended", "holds", "pinned", "short", "wrapper")
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Managed) -> None:
         self.wrapper = wrapper
         self.connection: Any = None  # the physical one, as soon as there is one
         self.cursors: set[object] = set()  # a token for each open cursor of the ORM
@@ -125,12 +129,12 @@ class Lease:
                 part(wrapper)
             elif not state.parting:
                 state.parting = True
-                state.loop.call_soon(_part, wrapper, state)
+                state.loop.call_soon(_part, wrapper, state)  # type: ignore[union-attr]
         else:
             state.driver.drop(wrapper)
 
 
-def lease_of(wrapper: Any) -> Lease:
+def lease_of(wrapper: Managed) -> Lease:
     """The lease of the physical connection that `wrapper` has, or is about to get."""
     state = wrapper.aio
     lease: Lease | None = state.lease
@@ -144,7 +148,7 @@ def lease_of(wrapper: Any) -> Lease:
     return lease
 
 
-def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> Any:
+def open_cursor(wrapper: Managed, upstream: Callable[[Any], Any], caller: str) -> Any:
     """Open a cursor for code of the module `caller`, leasing a connection if need be.
 
     Cursors of the ORM and of the database cache give a lease back when they are closed. Anyone else
@@ -177,25 +181,25 @@ def open_cursor(wrapper: Any, upstream: Callable[[Any], Any], caller: str) -> An
     return cursor
 
 
-def keep_state(wrapper: Any) -> None:
+def keep_state(wrapper: Wrapper) -> None:
     """A project may leave state in the session: the connection stays with its chain (R10).
 
     Does nothing in a plain thread, and while Django connects: that is done for every connection.
     """
-    state = wrapper.aio
-    if state is None or state.loop is None or connecting.get() is wrapper:
+    if wrapper.aio is None or wrapper.aio.loop is None or connecting.get() is wrapper:
         return
+    state = wrapper.aio
     sessions.begin(wrapper, joins=True)
     if state.pooled:
         lease_of(wrapper).pinned = True
     state.driver.touch(wrapper)
 
 
-def _open(wrapper: Any, upstream: Callable[[Any], Any]) -> Any:
+def _open(wrapper: Managed, upstream: Callable[[Any], Any]) -> Any:
     return upstream(wrapper)
 
 
-def _open_to_the_end(wrapper: Any, upstream: Callable[[Any], Any]) -> Any:
+def _open_to_the_end(wrapper: Managed, upstream: Callable[[Any], Any]) -> Any:
     state = wrapper.aio
     if state.kept is not None and wrapper.connection is None:
         _take_up(wrapper, state)
@@ -206,7 +210,7 @@ def _open_to_the_end(wrapper: Any, upstream: Callable[[Any], Any]) -> Any:
     return cursor
 
 
-def _open_for_a_while(wrapper: Any, upstream: Callable[[Any], Any], *, collected: bool) -> Any:
+def _open_for_a_while(wrapper: Managed, upstream: Callable[[Any], Any], *, collected: bool) -> Any:
     """Open a cursor whose close, or collection, ends its part of the lease."""
     lease = begin_lease(wrapper)
     token = object()
@@ -236,7 +240,7 @@ def _open_for_a_while(wrapper: Any, upstream: Callable[[Any], Any], *, collected
     return cursor
 
 
-def begin_lease(wrapper: Any) -> Lease:
+def begin_lease(wrapper: Managed) -> Lease:
     """Mark the connection that is open, or about to be opened, as one that may end soon."""
     state = wrapper.aio
     if wrapper.connection is not None or not state.pooled:
@@ -256,46 +260,43 @@ def begin_lease(wrapper: Any) -> Lease:
     return lease
 
 
-def end_lease(wrapper: Any) -> None:
+def end_lease(wrapper: Wrapper) -> None:
     """Return a connection that nothing depends on, such as after a transaction."""
-    state = wrapper.aio
-    if state is not None and state.lease is not None:
+    if wrapper.aio is not None and wrapper.aio.lease is not None:
         lease_of(wrapper).end_if_unused()
 
 
-def drop_if_ended(wrapper: Any) -> None:
+def drop_if_ended(wrapper: Wrapper) -> None:
     """Drop what Django has connected anew, at the end of a block, for a chain that has ended."""
-    state = wrapper.aio
-    if state is None or state.chain is None or not state.chain.ended:
+    if wrapper.aio is None or wrapper.aio.chain is None or not wrapper.aio.chain.ended:
         return
     if wrapper.connection is not None:
-        state.driver.drop(wrapper)
+        wrapper.aio.driver.drop(wrapper)
 
 
-def _on_its_loop(state: Any) -> bool:
+def _on_its_loop(state: State) -> bool:
     """Whether this is the bridge on the loop of the chain."""
     return in_bridge() and asyncio._get_running_loop() is state.loop
 
 
-def _take_up(wrapper: Any, state: Any) -> None:
+def _take_up(wrapper: Managed, state: State) -> None:
     """Use the connection of a lease that has just ended."""
     wrapper.connection, state.kept = state.kept, None
 
 
-def part(wrapper: Any) -> None:
+def part(wrapper: Wrapper) -> None:
     """Return a connection that was kept for the task's next statement. Called on its loop."""
-    state = wrapper.aio
-    if state is not None and state.kept is not None:
-        state.driver.part(wrapper)
+    if wrapper.aio is not None and wrapper.aio.kept is not None:
+        wrapper.aio.driver.part(wrapper)
 
 
-def _part(wrapper: Any, state: Any) -> None:
+def _part(wrapper: Wrapper, state: State) -> None:
     """The task has let the loop go on: others may have the connection."""
     state.parting = False
     part(wrapper)
 
 
-def forget_lost(wrapper: Any) -> None:
+def forget_lost(wrapper: Managed) -> None:
     """R12: outside a transaction, go on without a connection that was lost, killed or closed.
 
     The next use connects anew. Not where it carried state, such as a tenant's role: as in Django,
@@ -327,7 +328,7 @@ async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
         lease.end_hold()
 
 
-def _hold(wrapper: Any) -> Lease:
+def _hold(wrapper: Managed) -> Lease:
     forget_lost(wrapper)
     if wrapper.connection is None and wrapper.aio.kept is not None:
         _take_up(wrapper, wrapper.aio)
@@ -380,7 +381,7 @@ def _release(alias: str) -> None:
 IN_BLOCK = "The connection is in a transaction. Call release_connection() outside of 'atomic'."
 
 
-def forget(state: Any) -> None:
+def forget(state: State) -> None:
     """What still carries the lease of this connection can do nothing with it (R7)."""
     lease, state.lease = state.lease, None
     if lease is not None:

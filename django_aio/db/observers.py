@@ -16,9 +16,12 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Wrapper
 
 
 class Watched:
@@ -26,7 +29,7 @@ class Watched:
 
     __slots__ = ("by_debug", "ended", "follow", "wrapper")
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Wrapper) -> None:
         self.wrapper = wrapper
         self.ended = False
         self.by_debug = False  # whether all its statements are logged, because DEBUG is on
@@ -69,7 +72,7 @@ class Inherited(list[Any]):
 
 
 def begin(
-    wrapper: Any, *, by_debug: bool = False, follow: Callable[[Any], None] | None = None
+    wrapper: Wrapper, *, by_debug: bool = False, follow: Callable[[Any], None] | None = None
 ) -> None:
     """Somebody watches the connection: tasks that start from here on take him over.
 
@@ -84,7 +87,7 @@ def begin(
         _watched.set({**_watched.get(), wrapper.alias: watched})
 
 
-def take_over(wrapper: Any) -> None:
+def take_over(wrapper: Wrapper) -> None:
     """A chain has got a connection: whoever watches the one that it was started under sees it."""
     watched = _watched.get().get(wrapper.alias)
     if watched is not None and not watched.ended and watched.wrapper is not wrapper:
@@ -105,7 +108,7 @@ def begin_request() -> None:
         _watched.set({alias: each for alias, each in inherited.items() if each.is_asked_for()})
 
 
-def leave(wrapper: Any) -> None:
+def leave(wrapper: Wrapper) -> None:
     """The chain that had the connection has ended: nothing of its observers is left on it."""
     attributes = vars(wrapper)
     watched = attributes.pop(WATCHED, None)
@@ -120,14 +123,14 @@ def execute_wrapper(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`BaseDatabaseWrapper.execute_wrapper`: sees the statements of tasks too."""
 
     @functools.wraps(upstream)
-    def execute_wrapper(self: Any, wrapper: Callable[..., Any]) -> Any:
+    def execute_wrapper(self: Wrapper, wrapper: Callable[..., Any]) -> Any:
         begin(self)
         return upstream(self, wrapper)
 
     return execute_wrapper
 
 
-def _get_force_debug_cursor(wrapper: Any) -> bool:
+def _get_force_debug_cursor(wrapper: Wrapper) -> bool:
     """Whether statements are logged though DEBUG is off."""
     if vars(wrapper)["force_debug_cursor"]:
         return True
@@ -135,7 +138,7 @@ def _get_force_debug_cursor(wrapper: Any) -> bool:
     return parent is not None and not parent.ended and bool(parent.wrapper.force_debug_cursor)
 
 
-def _set_force_debug_cursor(wrapper: Any, value: bool) -> None:
+def _set_force_debug_cursor(wrapper: Wrapper, value: bool) -> None:
     vars(wrapper)["force_debug_cursor"] = value
     if value:
         begin(wrapper)

@@ -20,11 +20,15 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django_aio.db.blocks import Session, known_block
 from django_aio.db.state import actor
 from django_aio.db.turns import Turns
+
+if TYPE_CHECKING:
+    from django_aio.db.chains import Chain
+    from django_aio.db.types import Managed, Wrapper
 
 _NONE: Mapping[str, Session] = MappingProxyType({})
 
@@ -35,7 +39,7 @@ of_a_request: ContextVar[bool] = ContextVar("django_aio_of_a_request", default=F
 known: ContextVar[Mapping[str, Session]] = ContextVar("django_aio_sessions", default=_NONE)
 
 
-def begin(wrapper: Any, *, joins: bool) -> Session:
+def begin(wrapper: Managed, *, joins: bool) -> Session:
     """Begin a session on the connection of the running chain, if there is none.
 
     With `joins` it may carry state: tasks that start from here on use it, and the physical
@@ -55,23 +59,27 @@ def begin(wrapper: Any, *, joins: bool) -> Session:
 
 
 @contextlib.contextmanager
-def opening(wrapper: Any) -> Iterator[None]:
+def opening(wrapper: Managed) -> Iterator[None]:
     """One of those who share a connection opens it; the others wait, and find it open.
 
     Each would otherwise open one and put it in the place of another's.
     """
     session = wrapper.aio.session
     who = actor()
-    shared = session is not None and session.turns.blocks == [session]
-    waits = shared and wrapper.connection is None and session.turns.acquire(who, session)
+    waits = (
+        session is not None
+        and session.turns.blocks == [session]
+        and wrapper.connection is None
+        and session.turns.acquire(who, session)
+    )
     try:
         yield
     finally:
-        if waits:
+        if session is not None and waits:
             session.turns.release(who)
 
 
-def release(wrapper: Any) -> None:
+def release(wrapper: Managed) -> None:
     """End the session of a connection in which there is nothing to keep. Waits for nothing."""
     state = wrapper.aio
     session, state.session = state.session, None
@@ -85,7 +93,7 @@ def release(wrapper: Any) -> None:
         state.turns = None
 
 
-def begin_request(own: Any) -> None:
+def begin_request(own: Chain | None) -> None:
     """A request begins in this context: it is nobody's child but its own task's.
 
     A server that was started by code which had used a raw cursor passes its context on to every
@@ -103,16 +111,16 @@ def joinable(alias: str) -> Session | None:
     return session if session is not None and session.open and session.joins else None
 
 
-def lender(wrapper: Any) -> Any:
+def lender(wrapper: Wrapper) -> Managed | None:
     """The connection that a chain uses for one statement where its pool has none to give, or None.
 
     That of the task under which it was started, which holds it while it waits for this one: so
     neither waits for the pool for ever. A transaction that was begun so goes on there.
     """
     session = known.get().get(wrapper.alias)
-    state = wrapper.aio
-    if session is None or not session.open or session.wrapper is wrapper or state is None:
+    if session is None or not session.open or session.wrapper is wrapper or wrapper.aio is None:
         return None
+    state = wrapper.aio
     if known_block(session.turns) is not None:
         return session.wrapper
     if wrapper.connection is not None or state.kept is not None or not state.pooled:

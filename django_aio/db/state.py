@@ -18,9 +18,15 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, wait
 
 if TYPE_CHECKING:
+    import aiosqlite
+
+    from django_aio.db.backends.driver import Driver
     from django_aio.db.blocks import Session
+    from django_aio.db.chains import Chain
+    from django_aio.db.guests import Guest
     from django_aio.db.leases import Lease
     from django_aio.db.turns import Turns
+    from django_aio.db.types import Actor, Wrapper
 
 T = TypeVar("T")
 
@@ -29,7 +35,7 @@ UNMANAGED: State | None = None
 
 # The connection object that this context connects. What is done meanwhile, in a thread too, is done
 # for every connection.
-connecting: ContextVar[Any] = ContextVar("django_aio_connecting", default=None)
+connecting: ContextVar[Wrapper | None] = ContextVar("django_aio_connecting", default=None)
 
 # How often a thread that waits for a loop looks whether it still is, in seconds.
 LOOK_EVERY = 1.0
@@ -63,7 +69,9 @@ class State:
         "worker",
     )
 
-    def __init__(self, chain: Any, driver: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(
+        self, chain: Chain | None, driver: Driver, loop: asyncio.AbstractEventLoop | None
+    ) -> None:
         self.chain = chain
         self.driver = driver
         # The loop whose pool it draws on; None for the connection of a plain thread, which a
@@ -79,10 +87,11 @@ class State:
         self.busy = False
         # A cancel request that is under way to the server, for a statement of a guest.
         self.interrupting: concurrent.futures.Future[None] | None = None
-        self.ended_by: Any = None  # who leaves a block on it, which need not be of the chain
+        # Who leaves a block on it, which need not be of the chain.
+        self.ended_by: Actor | None = None
         self.pooled = False  # whether physical connections are leased from the loop's pool
         self.pool: Any = None  # what Django's backend sees as its pool
-        self.worker: Any = None  # the thread of a SQLite connection
+        self.worker: aiosqlite.Connection | None = None  # the thread of a SQLite connection
         self.lease: Lease | None = None  # of a pooled connection (R4)
         # A connection whose lease has ended, until the task lets the loop go on; and whether the
         # loop will then take it back.
@@ -154,10 +163,10 @@ def on_loop(
 thread_id = threading.get_ident
 
 # Threads that act for a chain (`guests.py`): each entry is written by the thread that it names.
-guests: dict[int, Any] = {}
+guests: dict[int, Guest] = {}
 
 
-def actor() -> Any:
+def actor() -> Actor:
     """Who is running: the task, or in a thread (or in a callback) the guest or the thread's id."""
     if asyncio._get_running_loop() is not None:
         task = asyncio.current_task()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.db.transaction import TransactionManagementError
 
@@ -19,6 +19,9 @@ from django_aio.db.generators import let_close
 from django_aio.db.state import actor, connecting
 from django_aio.db.turns import Turns
 
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed, Wrapper
+
 ROLLED_BACK = (
     "A statement in this 'atomic' block was cancelled, so the block was rolled back: the database "
     "has given up the transaction. Let the cancellation leave the block, or put a block of its own "
@@ -26,7 +29,7 @@ ROLLED_BACK = (
 )
 
 
-def own_block(wrapper: Any) -> Block | None:
+def own_block(wrapper: Wrapper) -> Block | None:
     """The block that a statement of this task or thread belongs to, or None.
 
     The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
@@ -35,7 +38,9 @@ def own_block(wrapper: Any) -> Block | None:
     Raises TransactionManagementError for a task or thread that has joined, and whose block was
     ended from outside.
     """
-    turns = None if wrapper.aio is None else wrapper.aio.turns
+    if wrapper.aio is None:
+        return None
+    turns = wrapper.aio.turns
     if turns is None:
         return None
     cut = None
@@ -53,7 +58,7 @@ def own_block(wrapper: Any) -> Block | None:
     return block or wrapper.aio.session
 
 
-def block_further_out(wrapper: Any) -> Block | None:
+def block_further_out(wrapper: Wrapper) -> Block | None:
     """The block that this task or thread is in, where it is not the innermost one.
 
     What is asked of the transaction's state is meant for that block. Django keeps the state of the
@@ -61,21 +66,23 @@ def block_further_out(wrapper: Any) -> Block | None:
     to the next itself.
     """
     state = wrapper.aio
-    turns = None if state is None else state.turns
+    if state is None:
+        return None
+    turns = state.turns
     if turns is None or (state.ended_by is not None and state.ended_by == actor()):
         return None
     block = known_block(turns)
     return None if block is None or block in turns.blocks[-1:] else block
 
 
-def take_turn(wrapper: Any) -> Turns | None:
+def take_turn(wrapper: Wrapper) -> Turns | None:
     """Wait for the turn of this task or thread. Returns where to end it, if it has begun one.
 
     Raises TransactionManagementError where the transaction that it had joined has ended, or it was
     left behind by who waited for it.
     """
     state = wrapper.aio
-    if state is None or chains.of_plain_thread(wrapper):
+    if state is None or chains.of_plain_thread(wrapper):  # type: ignore[arg-type]
         return None
     while True:
         turns = state.turns
@@ -98,12 +105,12 @@ def take_turn(wrapper: Any) -> Turns | None:
                 raise
 
 
-def interrupt(wrapper: Any) -> None:
+def interrupt(wrapper: Managed) -> None:
     """Cancel what somebody else has running on the connection. Waits for nothing; any thread."""
     wrapper.aio.interrupting = wrapper.aio.driver.interrupt(wrapper)
 
 
-def spoil(wrapper: Any, turns: Turns | None) -> None:
+def spoil(wrapper: Managed, turns: Turns | None) -> None:
     """A statement was cancelled. If that has ended the transaction, its block cannot commit.
 
     `turns` are the connection's when the statement began. Others mean that it is another's by now.
@@ -119,14 +126,15 @@ def spoil(wrapper: Any, turns: Turns | None) -> None:
 
 
 @contextlib.contextmanager
-def turn(wrapper: Any) -> Iterator[None]:
+def turn(wrapper: Wrapper) -> Iterator[None]:
     """Take the turn for the length of a `with` block."""
     turns = take_turn(wrapper)
     whole = None if wrapper.aio is None else wrapper.aio.turns
     try:
         yield
     except asyncio.CancelledError:
-        spoil(wrapper, whole)
+        if wrapper.aio is not None:
+            spoil(wrapper, whole)
         raise
     finally:
         if turns is not None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import SynchronousOnlyOperation
@@ -26,12 +26,19 @@ from django_aio.db.state import actor
 from django_aio.db.statements import block_further_out, spoil, take_turn
 from django_aio.db.turns import Turns
 
+if TYPE_CHECKING:
+    from django.db.backends.utils import CursorWrapper
+
+    from django_aio.db.types import Wrapper
+
 
 def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`CursorWrapper._execute_with_wrappers`: a statement of a transaction, when it is its turn."""
 
     @functools.wraps(upstream)
-    def _execute_with_wrappers(self: Any, sql: Any, params: Any, many: bool, executor: Any) -> Any:
+    def _execute_with_wrappers(
+        self: CursorWrapper, sql: object, params: object, many: bool, executor: Callable[..., Any]
+    ) -> Any:
         state = self.db.aio
         if state is None:
             return upstream(self, sql, params, many, executor)
@@ -55,7 +62,7 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return _execute_with_wrappers
 
 
-def _cancelled(cursor: Any, turns: Turns | None) -> None:
+def _cancelled(cursor: CursorWrapper, turns: Turns | None) -> None:
     """A statement was cancelled: close its cursor.
 
     Django does so for every Exception, which a CancelledError is not: the lease of the cursor, or
@@ -74,11 +81,11 @@ def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any
     """
 
     @functools.wraps(upstream)
-    def run_and_clear_commit_hooks(self: Any) -> None:
-        state = self.aio
-        if state is None or not self.run_on_commit:
+    def run_and_clear_commit_hooks(self: Wrapper) -> None:
+        if self.aio is None or not self.run_on_commit:
             upstream(self)
             return
+        state = self.aio
         if state.turns is not None and not self.in_atomic_block:
             outermost = state.turns.transaction
             end_transaction(self)
@@ -99,7 +106,7 @@ def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(upstream)
-    def on_commit(self: Any, func: Callable[..., Any], robust: bool = False) -> None:
+    def on_commit(self: Wrapper, func: Callable[..., Any], robust: bool = False) -> None:
         if iscoroutinefunction(func):
             func = _awaited(func)
         if self.aio is not None and self.aio.turns is not None:
@@ -126,20 +133,20 @@ CLOSING = (
 class _Outer:
     """What `on_commit()` sees of a transaction from a block that is not the innermost."""
 
-    def __init__(self, wrapper: Any, block: Block) -> None:
+    def __init__(self, wrapper: Wrapper, block: Block) -> None:
         self.in_atomic_block = True
         self.savepoint_ids = wrapper.savepoint_ids[: block.depth[0]]
         self.run_on_commit = wrapper.run_on_commit
 
 
-def _get_needs_rollback(wrapper: Any) -> bool:
+def _get_needs_rollback(wrapper: Wrapper) -> bool:
     """Whether the block that this task or thread is in can only be rolled back."""
     block = block_further_out(wrapper)
     flag: bool = vars(wrapper)["needs_rollback"] if block is None else block.needs_rollback
     return flag
 
 
-def _set_needs_rollback(wrapper: Any, value: bool) -> None:
+def _set_needs_rollback(wrapper: Wrapper, value: bool) -> None:
     block = block_further_out(wrapper)
     if block is None:
         vars(wrapper)["needs_rollback"] = value

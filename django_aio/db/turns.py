@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.transaction import TransactionManagementError
@@ -31,7 +31,7 @@ class _Waiter(NamedTuple):
     """Who waits for a turn, and how."""
 
     turn: Turn
-    who: Any
+    who: object
     block: Block | None
     rolls_back: bool  # to end that block
     closes: tuple[Block, ...]  # the blocks of the generator that it closes
@@ -49,11 +49,11 @@ class Turns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[_Waiter] = []
-        self._banned: dict[Any, str] = {}
+        self._banned: dict[object, str] = {}
         self.blocks: list[Block] = []  # outermost first
-        self.holder: Any = None
+        self.holder: object = None
 
-    def acquire(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> bool:
+    def acquire(self, who: object, block: Block | None, *, rolls_back: bool = False) -> bool:
         """Wait until nobody uses the connection and `block` is the innermost open one.
 
         With `rolls_back` it need not be the innermost: those further in end with it.
@@ -81,7 +81,7 @@ class Turns:
             raise
         return True
 
-    def ask(self, who: Any, block: Block | None, *, rolls_back: bool = False) -> Turn | None:
+    def ask(self, who: object, block: Block | None, *, rolls_back: bool = False) -> Turn | None:
         """Begin a turn and return None, or return the turn to wait for. Never waits.
 
         Raises TransactionManagementError if the block has ended: its turn would never come.
@@ -98,7 +98,7 @@ class Turns:
             self._waiting.append(waiter)
             return waiter.turn
 
-    def withdraw(self, who: Any, turn: Turn) -> None:
+    def withdraw(self, who: object, turn: Turn) -> None:
         """Who asked does not wait any longer: the turn, if it came, is the next one's."""
         if not turn.cancel() and turn.exception() is None:
             self.release(who)
@@ -111,7 +111,7 @@ class Turns:
     def _is_innermost(self, block: Block | None) -> bool:
         return not self.blocks or block is None or self.blocks[-1] is block
 
-    def let_end(self, who: Any) -> None:
+    def let_end(self, who: object) -> None:
         """Wait until the innermost block is none whose generator is being closed.
 
         What is asked of the transaction is then asked after that block. Does not wait where nobody
@@ -131,7 +131,7 @@ class Turns:
         block = self.blocks[-1] if self.blocks else None
         return None if block is None or block.is_usable else block
 
-    def release(self, who: Any) -> None:
+    def release(self, who: object) -> None:
         """Let the next one in. Does nothing unless it is the turn of `who`."""
         with self._lock:
             if self.holder == who:
@@ -201,7 +201,7 @@ class Turns:
         with self._lock:
             block.abandoned = True
 
-    def ban(self, who: Any, why: str) -> None:
+    def ban(self, who: object, why: str) -> None:
         """Refuse `who` from now on, with TransactionManagementError."""
         with self._lock:
             self._banned[who] = why

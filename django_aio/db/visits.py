@@ -15,7 +15,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, connections
 from django.db.transaction import TransactionManagementError
@@ -25,6 +25,9 @@ from django_aio.db.blocks import Block, Session, innermost
 from django_aio.db.guests import LEFT_BEHIND, spoil
 from django_aio.db.leases import RAW_CURSOR
 from django_aio.db.state import actor
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Actor, Wrapper
 
 
 class Visit:
@@ -43,7 +46,7 @@ class Visit:
                 self._aliases.add(block.wrapper.alias)
             block = block.parent
         self._blocks: set[Block] = set()
-        self._actors: set[Any] = set()
+        self._actors: set[Actor] = set()
         self._done = False
         self._lock = threading.Lock()
 
@@ -120,7 +123,7 @@ def _call(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
                 wrapper.close_if_unusable_or_obsolete()
 
 
-def _is_touched(wrapper: Any) -> bool:
+def _is_touched(wrapper: Wrapper) -> bool:
     """Whether the function may have left state in the session of the thread's connection."""
     client = wrapper.connection
     return RAW_CURSOR in vars(wrapper) or bool(getattr(client, "touched", False))

@@ -16,14 +16,15 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-from django.db.backends.base.base import BaseDatabaseWrapper
+from typing import TYPE_CHECKING, Any
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.driver import SimpleDriver
 from django_aio.db.backends.thread_cursor import HopCursor
 from django_aio.threads import to_its_end
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed
 
 # The methods of a backend that reach the server through the driver itself. Everything else goes
 # through a cursor.
@@ -41,23 +42,23 @@ BLOCKING = (
 class ThreadedDriver(SimpleDriver):
     """The driver of an engine that nobody has made cooperative."""
 
-    def adopt(self, wrapper: Any) -> None:
+    def adopt(self, wrapper: Managed) -> None:
         """Send its blocking calls to a thread when they are made inside the bridge."""
         if "create_cursor" not in vars(wrapper):
             _send_to_threads(wrapper)
 
-    def is_idle(self, wrapper: BaseDatabaseWrapper) -> bool:
+    def is_idle(self, wrapper: Managed) -> bool:
         """As far as Django knows: such a driver cannot be asked without blocking."""
         return not wrapper.in_atomic_block and wrapper.autocommit
 
-    def drop(self, wrapper: Any) -> None:
+    def drop(self, wrapper: Managed) -> None:
         """Close it in a thread. The server rolls an open transaction back."""
         connection, wrapper.connection = wrapper.connection, None
         threading.Thread(target=connection.close, daemon=True).start()
 
     sever = drop
 
-    def interrupt(self, wrapper: BaseDatabaseWrapper) -> None:
+    def interrupt(self, wrapper: Managed) -> None:
         """Such a driver cannot be interrupted."""
 
 
@@ -91,7 +92,7 @@ class ThreadCalls:
             self._left.append(func)
 
 
-def _send_to_threads(wrapper: Any) -> None:
+def _send_to_threads(wrapper: Managed) -> None:
     """Send the blocking calls of this one wrapper to a thread."""
     calls = ThreadCalls()
     for name in BLOCKING:
@@ -101,4 +102,4 @@ def _send_to_threads(wrapper: Any) -> None:
     def cooperative_cursor(name: str | None = None) -> Any:
         return HopCursor(create_cursor(name), calls) if in_bridge() else create_cursor(name)
 
-    wrapper.create_cursor = cooperative_cursor
+    wrapper.create_cursor = cooperative_cursor  # type: ignore[method-assign]

@@ -13,13 +13,18 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_aio.bridge import in_bridge, run
 from django_aio.db.callers import look_at_raw
 from django_aio.db.leases import RAW, forget_lost, note_cursor, open_cursor
+
+if TYPE_CHECKING:
+    from django.db.backends.utils import CursorWrapper
+
+    from django_aio.db.types import Params, Sql, Wrapper
 
 MESSAGE = (
     "You cannot call this from an async context - use a thread or sync_to_async. In a coroutine "
@@ -32,7 +37,7 @@ def cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`BaseDatabaseWrapper.cursor` and `chunked_cursor`: asynchronous in a coroutine."""
 
     @functools.wraps(upstream)
-    def cursor(self: Any) -> Any:
+    def cursor(self: Wrapper) -> Any:
         if asyncio._get_running_loop() is not None and not in_bridge():
             caller = sys._getframe(1).f_globals["__name__"]
             return CursorOpener(functools.partial(_open, self, upstream), caller)
@@ -41,7 +46,7 @@ def cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return cursor
 
 
-def _open(wrapper: Any, upstream: Callable[..., Any], caller: str) -> Any:
+def _open(wrapper: Wrapper, upstream: Callable[..., Any], caller: str) -> Any:
     """Open a cursor for code of the module `caller`."""
     if wrapper.aio is None:
         note_cursor(wrapper, caller)
@@ -116,23 +121,28 @@ class AsyncCursor:
     Django's database errors. (Django documentation, "Executing custom SQL directly".)
     """
 
-    def __init__(self, cursor: Any) -> None:
+    def __init__(self, cursor: CursorWrapper) -> None:
         self._cursor = cursor
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    async def execute(self, sql: Any, params: Any = None) -> Self:
+    async def execute(self, sql: Sql, params: Params = None) -> Self:
         """Run one statement."""
         await run(self._cursor.execute, sql, params)
         return self
 
-    async def executemany(self, sql: Any, param_list: Sequence[Any]) -> Self:
+    async def executemany(self, sql: Sql, param_list: Sequence[Any]) -> Self:
         """Run one statement for each of several rows of parameters."""
         await run(self._cursor.executemany, sql, param_list)
         return self
 
-    async def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Any:
+    async def callproc(
+        self,
+        procname: str,
+        params: Sequence[Any] | None = None,
+        kparams: dict[str, Any] | None = None,
+    ) -> Any:
         """Call a stored procedure."""
         return await run(self._cursor.callproc, procname, params, kparams)
 

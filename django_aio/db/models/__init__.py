@@ -13,13 +13,25 @@ import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db.shield import LIMIT
 from django_aio.db.state import actor
+
+if TYPE_CHECKING:
+    from django.db.models.query import ModelIterable, QuerySet
+    from django.db.models.sql.compiler import SQLCompiler
+
+    class _QuerySet(QuerySet[Any]):
+        """With what Django's stubs do not list."""
+
+        _prefetch_related_lookups: tuple[Any, ...]
+        _prefetch_done: bool
+
+        def _clone(self) -> _QuerySet: ...
 
 
 async def _stream(start: Callable[[], Iterable[Any]], size: int) -> AsyncGenerator[Any]:
@@ -46,7 +58,7 @@ def _take(held: list[Iterator[Any]], size: int) -> list[Any]:
 def iterate(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]]:
     """`BaseIterable._async_generator`: the rows of a query, `chunk_size` at a time."""
 
-    def _async_generator(self: Any) -> AsyncGenerator[Any]:
+    def _async_generator(self: ModelIterable[Any]) -> AsyncGenerator[Any]:
         return _stream(self.__iter__, self.chunk_size)
 
     return _async_generator
@@ -59,7 +71,7 @@ def aiterator(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]
     """
 
     @functools.wraps(upstream)
-    def aiterator(self: Any, chunk_size: int = 2000) -> AsyncGenerator[Any]:
+    def aiterator(self: QuerySet[Any], chunk_size: int = 2000) -> AsyncGenerator[Any]:
         return _stream(functools.partial(self.iterator, chunk_size), chunk_size)
 
     return aiterator
@@ -78,7 +90,7 @@ def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """
 
     @functools.wraps(upstream)
-    def _fetch_all(self: Any) -> None:
+    def _fetch_all(self: _QuerySet) -> None:
         whole, bridged = _is_whole(self), in_bridge()
         # A coroutine, where it may block at all, could only stop the loop.
         alone = not bridged and (whole or asyncio._get_running_loop() is not None)
@@ -101,7 +113,7 @@ def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     return _fetch_all
 
 
-def _end_fetch(queryset: Any) -> None:
+def _end_fetch(queryset: _QuerySet) -> None:
     with _lock:
         *_, waiters = vars(queryset).pop(FETCHING)
     for waiter in waiters:
@@ -109,7 +121,7 @@ def _end_fetch(queryset: Any) -> None:
             waiter.set_result(None)
 
 
-def _begin_to_fetch(queryset: Any, bridged: bool) -> bool:
+def _begin_to_fetch(queryset: _QuerySet, bridged: bool) -> bool:
     """Wait until nobody else fetches. Returns False for whoever fetches already, further out.
 
     And where another loop does, which may have ended. Raises TimeoutError in a thread that has
@@ -133,7 +145,7 @@ def _begin_to_fetch(queryset: Any, bridged: bool) -> bool:
             waiter.result(LIMIT)
 
 
-def _is_whole(queryset: Any) -> bool:
+def _is_whole(queryset: _QuerySet) -> bool:
     """Whether nothing is left to be prefetched, asked as Django asks.
 
     A package's subclass may have set no more than Django looks at.
@@ -147,7 +159,7 @@ Twin = Callable[..., Coroutine[Any, Any, Any]]
 def twin(name: str) -> Twin:
     """The asynchronous twin of the method `name`. It honours an override in a subclass."""
 
-    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def method(self: object, *args: Any, **kwargs: Any) -> Any:
         return await run(getattr(self, name), *args, **kwargs)
 
     method.__name__ = method.__qualname__ = f"a{name}"
@@ -166,7 +178,7 @@ adelete_batch = twin("delete_batch")
 aupdate_batch = twin("update_batch")
 
 
-def aresults_iter(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+def aresults_iter(self: SQLCompiler, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
     """The asynchronous twin of `results_iter()`: an asynchronous generator of the rows."""
     start = functools.partial(self.results_iter, *args, **kwargs)
     return _stream(start, GET_ITERATOR_CHUNK_SIZE)

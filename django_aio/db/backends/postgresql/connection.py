@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import threading
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -29,6 +29,12 @@ from django_aio.db.backends.postgresql.waiting import ACTIVE, WaitingConnection
 from django_aio.db.backends.postgresql.watch import Watch
 from django_aio.db.shield import LIMIT
 from django_aio.loops import store
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGcancel, PGconn
+
+    from django_aio.db.backends.postgresql.stream import Stream
 
 IDLE = TransactionStatus.IDLE
 INTRANS = TransactionStatus.INTRANS
@@ -42,7 +48,7 @@ class CooperativeConnection(WaitingConnection):
     Used by one chain at a time; `shut()` and `interrupt()` by any thread.
     """
 
-    def __init__(self, pgconn: Any, *args: Any) -> None:
+    def __init__(self, pgconn: PGconn, *args: Any) -> None:
         super().__init__(pgconn, *args)
         self._twin: Twin | None = None
         self.lent_at = 0.0  # when its pool last lent it, by time.monotonic()
@@ -50,8 +56,8 @@ class CooperativeConnection(WaitingConnection):
         self.lock = self._inside  # type: ignore[assignment]
         # Server-side cursors: those that are open, and those to be closed on the server by whoever
         # next runs a statement here. Their end may come in a destructor, where nobody can wait.
-        self.open_streams: set[Any] = set()
-        self.forgotten: list[Any] = []
+        self.open_streams: set[Stream] = set()
+        self.forgotten: list[Stream] = []
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -139,14 +145,14 @@ class CooperativeConnection(WaitingConnection):
         for stream in tuple(self.open_streams):
             stream.lose()
 
-    def forget(self, stream: Any) -> None:
+    def forget(self, stream: Stream) -> None:
         """Have a server-side cursor closed later on. Waits for nothing; any thread."""
         if self.is_lost:
             stream.end(tell=False)
         else:
             self.forgotten.append(stream)
 
-    async def _wait_by_psycopg(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+    async def _wait_by_psycopg(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
         return await self.twin.wait(gen, *args, **kwargs)
 
     async def _cancel_on_server(self) -> None:
@@ -238,7 +244,7 @@ class Twin(psycopg.AsyncConnection):
             self.face._mark_forgotten()
         await super().close()
 
-    async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+    async def wait(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
         """Run psycopg's generator to its end."""
         face = CooperativeConnection.over(self)
         if not args and not kwargs:
@@ -252,7 +258,7 @@ class Twin(psycopg.AsyncConnection):
                 face._waiting = None
 
 
-def _cancel_by(request: Any, done: concurrent.futures.Future[None] | None = None) -> None:
+def _cancel_by(request: PGcancel, done: concurrent.futures.Future[None] | None = None) -> None:
     """Send a cancel request, in a thread: it blocks until the server has had it."""
     with contextlib.suppress(psycopg.Error):
         request.cancel()

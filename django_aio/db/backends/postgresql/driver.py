@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.signals import connection_created
@@ -14,6 +14,14 @@ from django_aio.db.backends.postgresql.connection import IDLE, INTRANS, Cooperat
 from django_aio.db.state import on_loop
 from django_aio.policy.parts import module_of
 
+if TYPE_CHECKING:
+    import psycopg
+    from django.dispatch import Signal
+    from psycopg_pool import ConnectionPool
+
+    from django_aio.db.backends.postgresql.pool import BridgePool
+    from django_aio.db.types import Managed
+
 
 class PostgreSQLDriver:
     """The driver of Django's PostgreSQL backend, and of all that derive from it.
@@ -21,33 +29,33 @@ class PostgreSQLDriver:
     What ends something waits for nothing and may be called by any thread.
     """
 
-    def adopt(self, wrapper: Any) -> None:
+    def adopt(self, wrapper: Managed) -> None:
         """Have it draw on the pool of its loop, if it has one and is to be pooled."""
         pooled = wrapper.settings_dict["OPTIONS"].get("pool") and wrapper.alias != NO_DB_ALIAS
         wrapper.aio.pooled = bool(pooled) and wrapper.aio.loop is not None
         wrapper.aio.stateful = not type(wrapper).__module__.startswith("django.")
 
-    def is_idle(self, wrapper: Any) -> bool:
+    def is_idle(self, wrapper: Managed) -> bool:
         """Whether the server has no transaction open and no statement running."""
         return bool(wrapper.connection.pgconn.transaction_status == IDLE)
 
-    def is_lost(self, wrapper: Any) -> bool:
+    def is_lost(self, wrapper: Managed) -> bool:
         """Whether the connection is known to be closed."""
         return bool(getattr(wrapper.connection, "is_lost", False))
 
-    def is_intact(self, wrapper: Any) -> bool:
+    def is_intact(self, wrapper: Managed) -> bool:
         """Whether the server has not given up the transaction; it may not have begun it."""
         connection = wrapper.connection
         return connection is not None and connection.pgconn.transaction_status in (IDLE, INTRANS)
 
-    def tidy(self, wrapper: Any) -> None:
+    def tidy(self, wrapper: Managed) -> None:
         """Close the server-side cursors whose iterators were left."""
         connection = wrapper.connection
         if getattr(connection, "forgotten", None):
             with wrapper.wrap_database_errors:
                 connection.close_forgotten()
 
-    def may_stay_open(self, wrapper: Any) -> bool:
+    def may_stay_open(self, wrapper: Managed) -> bool:
         """Whether the next chain may have it, once this one has ended."""
         connection = wrapper.connection
         _lose_streams(connection)
@@ -56,7 +64,7 @@ class PostgreSQLDriver:
             return False
         return not (connection.touched or connection.is_altered)
 
-    def drop(self, wrapper: Any) -> None:
+    def drop(self, wrapper: Managed) -> None:
         """Return the connection to its pool if it is idle; else close it, which rolls back.
 
         Closing sends one message and does not wait for the server.
@@ -69,7 +77,7 @@ class PostgreSQLDriver:
         if lender is not None:
             _give_back(lender, connection)
 
-    def sever(self, wrapper: Any) -> None:
+    def sever(self, wrapper: Managed) -> None:
         """Close the connection, whatever it is doing; whoever waits for it gets an error."""
         connection, wrapper.connection = wrapper.connection, None
         _lose_streams(connection)
@@ -78,14 +86,14 @@ class PostgreSQLDriver:
         if lender is not None:
             _give_back(lender, connection)
 
-    def interrupt(self, wrapper: Any) -> concurrent.futures.Future[None] | None:
+    def interrupt(self, wrapper: Managed) -> concurrent.futures.Future[None] | None:
         """Cancel on the server what the connection is doing."""
         connection = wrapper.connection
         if isinstance(connection, CooperativeConnection) and not connection.is_lost:
             return connection.interrupt()
         return None
 
-    def lease(self, wrapper: Any) -> Any:
+    def lease(self, wrapper: Managed) -> Any:
         """A connection of the pool for a wrapper that connecting would change nothing else on."""
         pool = wrapper.aio.pool
         if (
@@ -105,17 +113,17 @@ class PostgreSQLDriver:
             _set_right(wrapper, found)
         return found
 
-    def touch(self, wrapper: Any) -> None:
+    def touch(self, wrapper: Managed) -> None:
         """A project's code has it: it is reset before the pool lends it again."""
         if isinstance(wrapper.connection, CooperativeConnection):
             wrapper.connection.touched = True
 
-    def connected(self, wrapper: Any) -> None:
+    def connected(self, wrapper: Managed) -> None:
         """What Django and its receivers have set is not a chain's."""
         if isinstance(wrapper.connection, CooperativeConnection):
             wrapper.connection.begin()
 
-    def has_rows(self, wrapper: Any) -> bool:
+    def has_rows(self, wrapper: Managed) -> bool:
         """Whether somebody reads a server-side cursor."""
         return bool(getattr(wrapper.connection, "open_streams", None))
 
@@ -123,24 +131,24 @@ class PostgreSQLDriver:
         """Whether its pool has a connection at hand, or may open one."""
         return not is_of_loop(wrapper.pool) or bool(wrapper.pool.has_free())
 
-    def may_keep(self, wrapper: Any) -> bool:
+    def may_keep(self, wrapper: Managed) -> bool:
         """Whether nothing is wrong with it."""
         if wrapper.errors_occurred or not self.is_idle(wrapper):
             return False
         return is_of_loop(wrapper.connection._pool)
 
-    def part(self, wrapper: Any) -> None:
+    def part(self, wrapper: Managed) -> None:
         """Return a connection that was kept to its pool. Called on its loop."""
         kept, wrapper.aio.kept = wrapper.aio.kept, None
         kept._pool.keep_at_hand(kept)
 
 
-def is_of_loop(pool: Any) -> bool:
+def is_of_loop(pool: object) -> TypeGuard[BridgePool]:
     """Whether a pool is a loop's. Django's own serves code that stops the loop."""
     return hasattr(pool, "putconn_soon")
 
 
-def _give_back(lender: Any, connection: Any) -> None:
+def _give_back(lender: BridgePool | ConnectionPool[Any], connection: Any) -> None:
     if is_of_loop(lender):
         on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
         return
@@ -151,14 +159,14 @@ def _give_back(lender: Any, connection: Any) -> None:
     lender.putconn(connection)
 
 
-def _shut(connection: Any) -> None:
+def _shut(connection: psycopg.Connection[Any]) -> None:
     if isinstance(connection, CooperativeConnection):
         connection.shut()
     else:
         connection.close()
 
 
-def _lose_streams(connection: Any) -> None:
+def _lose_streams(connection: psycopg.Connection[Any]) -> None:
     if isinstance(connection, CooperativeConnection):
         connection.lose_streams()
 
@@ -171,7 +179,7 @@ def _set_right(wrapper: Any, face: CooperativeConnection) -> None:
         face.isolation_level = wrapper.isolation_level
 
 
-def _only_djangos(signal: Any) -> bool:
+def _only_djangos(signal: Signal) -> bool:
     """Whether nobody listens to a signal but Django.
 
     Its receivers of `connection_created` prepare the physical connection, once and for all.

@@ -8,11 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg_pool import AsyncConnectionPool
 
 from django_aio.db.backends.postgresql.connection import CooperativeConnection, Twin
+
+if TYPE_CHECKING:
+    from psycopg_pool.pool_async import MaintenanceTask
+
+    from django_aio.db.types import Actor
 
 
 class _NotCancelled(logging.Filter):
@@ -39,10 +44,10 @@ class LoopPool(AsyncConnectionPool):
         super().__init__(open=False, connection_class=Twin, **options)
         self.twins: weakref.WeakSet[Twin] = weakref.WeakSet()
         # Who has a connection, and since when (time.monotonic()).
-        self.out: dict[CooperativeConnection, tuple[Any, float]] = {}
+        self.out: dict[CooperativeConnection, tuple[Actor, float]] = {}
 
     @classmethod
-    async def worker(cls, q: Any) -> None:
+    async def worker(cls, q: asyncio.Queue[MaintenanceTask]) -> None:
         """Do what the pool asks for in the background, until the loop ends."""
         await super().worker(_UntilCancelled(q))  # type: ignore[arg-type]
 

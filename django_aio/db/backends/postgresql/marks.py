@@ -8,12 +8,15 @@ connection is closed.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from django_aio.conf import is_below
 from django_aio.db.callers import by_project, module_at, tell_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Modules that read the adapters of a connection and register nothing.
 READERS = (
@@ -96,12 +99,12 @@ class MarkedConnection(psycopg.Connection):
             self.touch()  # it makes a cursor by psycopg's class itself
         return super().adapters
 
-    def add_notice_handler(self, callback: Any) -> None:
+    def add_notice_handler(self, callback: Callable[[psycopg.errors.Diagnostic], None]) -> None:
         """Have a function called for each notice of the server, until the chain ends."""
         self._shown = True
         super().add_notice_handler(callback)
 
-    def add_notify_handler(self, callback: Any) -> None:
+    def add_notify_handler(self, callback: Callable[[psycopg.Notify], None]) -> None:
         """Have a function called for each notification, until the chain ends."""
         self._shown = True
         super().add_notify_handler(callback)

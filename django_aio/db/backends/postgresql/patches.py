@@ -6,9 +6,9 @@ import asyncio
 import functools
 import os
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -20,6 +20,11 @@ from django_aio.db.backends import utils
 from django_aio.db.backends.postgresql.connection import CooperativeConnection
 from django_aio.db.backends.postgresql.stream import Stream
 from django_aio.db.leases import part
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
+    from django_aio.db.types import Managed, Wrapper
 
 
 def database(upstream: types.ModuleType) -> types.ModuleType:
@@ -47,32 +52,32 @@ def connect(*args: Any, **kwargs: Any) -> Any:
 
 
 @classmethod  # type: ignore[misc]
-def connect_gen(cls: Any, conninfo: str = "") -> Any:
+def connect_gen(cls: type[psycopg.Connection[Any]], conninfo: str = "") -> Any:
     """`Connection._connect_gen()`: a wrapped `connect()` calls psycopg's with psycopg's class.
 
     Or with one that another package has put in its place.
     """
     if _ours.get() and not issubclass(cls, CooperativeConnection):
-        return _cooperative_class(cls)._connect_gen(conninfo)
+        return _cooperative_class(cast(Hashable, cls))._connect_gen(conninfo)
     return super(Connection, cls)._connect_gen(conninfo)
 
 
 @functools.cache
-def _cooperative_class(cls: type) -> type[CooperativeConnection]:
+def _cooperative_class(cls: Any) -> type[CooperativeConnection]:
     """Our class of connections, which does what `cls` does as well."""
     if cls in CooperativeConnection.__mro__:
         return CooperativeConnection
     return type(cls.__name__, (CooperativeConnection, cls), {"__module__": cls.__module__})
 
 
-def _cooperative(sync_pool: Any) -> Any:
+def _cooperative(sync_pool: ConnectionPool[Any] | None) -> Any:
     """Django's own pool, so that its connections can be used inside the bridge as well."""
     if sync_pool is not None and sync_pool.connection_class is psycopg.Connection:
         sync_pool.connection_class = CooperativeConnection
     return sync_pool
 
 
-def _bridge_pool(wrapper: Any) -> Any:
+def _bridge_pool(wrapper: Managed) -> Any:
     try:
         from django_aio.db.backends.postgresql.pool import bridge_pool
     except ImportError as error:
@@ -94,11 +99,11 @@ def backend_pool(upstream: property) -> property:
     """`DatabaseWrapper.pool`: inside the bridge, the loop's own asynchronous pool."""
     get = cast(Callable[[Any], Any], upstream.fget)
 
-    def pool_of(self: Any) -> Any:
+    def pool_of(self: Wrapper) -> Any:
         """The pool that connections are leased from, or None."""
-        state = self.aio
-        if state is None or not state.pooled or _stops_the_loop():
+        if self.aio is None or not self.aio.pooled or _stops_the_loop():
             return _cooperative(get(self))
+        state = self.aio
         # Django asks several times for each connection. A wrapper stays with one loop.
         if state.pool is None or state.pool.closed:
             state.pool = _bridge_pool(self)
@@ -111,7 +116,7 @@ def chunked_cursor(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`DatabaseWrapper.chunked_cursor`: a server-side cursor that takes turns and ends anywhere."""
 
     @functools.wraps(upstream)
-    def chunked_cursor(self: Any) -> Any:
+    def chunked_cursor(self: Wrapper) -> Any:
         cursor = upstream(self)
         if self.aio is not None and isinstance(self.connection, CooperativeConnection):
             cursor.cursor = Stream(cursor.cursor, self)

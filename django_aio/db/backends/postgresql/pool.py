@@ -13,7 +13,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +26,9 @@ from django_aio.db.idle import watched_store
 from django_aio.db.shield import LIMIT
 from django_aio.db.state import actor, on_loop, wait_on
 from django_aio.loops import NOBODYS, store
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Actor, Managed
 
 # How long a connection goes from lease to lease before its pool sees it again, in seconds.
 MAX_AT_HAND = 1.0
@@ -133,7 +136,8 @@ class BridgePool:
             self._asking -= 1
 
     async def _borrow(self) -> CooperativeConnection:
-        face = _face(await self.pool.getconn())
+        twin: Any = await self.pool.getconn()
+        face = _face(twin)
         face._pool = cast(Any, self)
         face.lent_at = time.monotonic()
         return face
@@ -277,7 +281,7 @@ class BridgePool:
         if self._at_hand:
             self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy, context=NOBODYS)
 
-    def _put_soon(self, twin: Any) -> None:
+    def _put_soon(self, twin: Twin) -> None:
         returning = store().start(self.pool.putconn(twin))
         returning.add_done_callback(functools.partial(_returned, twin))
 
@@ -316,7 +320,7 @@ def _expire(waiter: asyncio.Future[Any], timeout: float) -> None:
         waiter.set_exception(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
 
 
-def _name(who: Any) -> str:
+def _name(who: Actor) -> str:
     """What an error message calls a task or thread."""
     if isinstance(who, asyncio.Task):
         function = getattr(who.get_coro(), "__qualname__", "a coroutine")
@@ -330,7 +334,7 @@ def _returned(twin: Twin, task: asyncio.Task[None]) -> None:
         CooperativeConnection.over(twin).shut()
 
 
-def bridge_pool(wrapper: Any) -> BridgePool:
+def bridge_pool(wrapper: Managed) -> BridgePool:
     """The pool of the wrapper's alias on its chain's loop, made at its first use."""
     pools = watched_store(wrapper).pools
     pool = pools.get(wrapper.alias)
@@ -377,13 +381,13 @@ def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
     if callback is None or asyncio.iscoroutinefunction(callback):
         return callback
 
-    async def call(twin: Any) -> None:
+    async def call(twin: Twin) -> None:
         await run(callback, _face(twin))
         _face(twin).begin()  # what it has done is done for every lease
 
     return call
 
 
-def _face(twin: Any) -> CooperativeConnection:
+def _face(twin: Twin) -> CooperativeConnection:
     """The synchronous face of a pooled connection: made once, kept with it."""
     return CooperativeConnection.over(twin)

@@ -9,13 +9,16 @@ opens a cursor on the same connection, or takes it back, closes it on the server
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg
 from django.db.utils import InterfaceError
 
 from django_aio.db.backends.driver import ROWS_GONE
 from django_aio.db.statements import own_block, turn
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed
 
 
 class Stream:
@@ -25,7 +28,7 @@ class Stream:
     Used by the chain that opened it; `close()` by any thread.
     """
 
-    def __init__(self, cursor: Any, wrapper: Any) -> None:
+    def __init__(self, cursor: psycopg.ServerCursor[Any], wrapper: Managed) -> None:
         self._cursor = cursor
         self._wrapper = wrapper
         self._connection = wrapper.connection

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
@@ -27,6 +27,12 @@ from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.postgresql.marks import MarkedConnection
 from django_aio.db.backends.postgresql.watch import Watch, resolve
 from django_aio.db.shield import LIMIT, put_off, to_its_end
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn
+
+V = TypeVar("V")
 
 IDLE = TransactionStatus.IDLE
 ACTIVE = TransactionStatus.ACTIVE
@@ -46,13 +52,13 @@ class WaitingConnection(MarkedConnection):
     Used by one chain at a time.
     """
 
-    def __init__(self, pgconn: Any, *args: Any) -> None:
+    def __init__(self, pgconn: PGconn, *args: Any) -> None:
         super().__init__(pgconn, *args)
         self._yielded = 0.0  # when the loop last went on during a wait of this connection
         # Who waits on the socket. Written by the thread of that loop.
         self._waiting: Watch | None = None
 
-    async def _wait_by_psycopg(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+    async def _wait_by_psycopg(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
         """Run the generator as psycopg's asynchronous connection does, with a limit of time."""
         raise NotImplementedError
 
@@ -78,7 +84,7 @@ class WaitingConnection(MarkedConnection):
         """Set the isolation level of the transactions to come."""
         self._at_once(super().set_isolation_level, value)
 
-    def _at_once(self, setter: Callable[[Any], None], value: Any) -> None:
+    def _at_once(self, setter: Callable[[V], None], value: V) -> None:
         """Set what the server is not told. The loop does not go on.
 
         A cancellation there would leave Django with another mode in mind than the connection has,
@@ -90,7 +96,7 @@ class WaitingConnection(MarkedConnection):
         finally:
             self._yielded = yielded
 
-    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+    def wait(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
         """Run psycopg's generator to its end: on the loop inside the bridge, else by blocking.
 
         Nearly every statement is sent at once and then waits for its answer. That case is handled
@@ -140,7 +146,7 @@ class WaitingConnection(MarkedConnection):
                 raise
         self._yielded = monotonic()
 
-    async def drive(self, gen: Any, wanted: int | None = None) -> Any:
+    async def drive(self, gen: PQGen[Any], wanted: Wait | None = None) -> Any:
         """Run a psycopg generator to its end on the loop. `wanted` if it has begun."""
         try:
             if wanted is None:
@@ -183,7 +189,7 @@ class WaitingConnection(MarkedConnection):
         self._yielded = monotonic()
         return watch.ready
 
-    async def _cancelled(self, gen: Any, wanted: int, error: asyncio.CancelledError) -> Any:
+    async def _cancelled(self, gen: PQGen[Any], wanted: Wait, error: asyncio.CancelledError) -> Any:
         """Go on after a cancellation during a wait.
 
         Where the task is shielded the statement goes on, until the shield's deadline. Elsewhere it
@@ -207,7 +213,7 @@ class WaitingConnection(MarkedConnection):
                 self._finish()
         raise error
 
-    async def _drain(self, gen: Any, wanted: int, deadline: float) -> Any:
+    async def _drain(self, gen: PQGen[Any], wanted: Wait, deadline: float) -> Any:
         """Run the generator to its end, however often the task is cancelled.
 
         At the deadline the connection is closed, with an OperationalError.
@@ -224,7 +230,7 @@ class WaitingConnection(MarkedConnection):
                 "connection was closed."
             ) from None
 
-    def _while_open(self, gen: Any) -> Generator[Any, Any, Any]:
+    def _while_open(self, gen: PQGen[Any]) -> PQGen[Any]:
         """The generator, which is not advanced once the connection was closed under it."""
         try:
             wanted = next(gen)

@@ -8,7 +8,7 @@ import functools
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 from django.db.utils import InterfaceError
@@ -16,6 +16,9 @@ from django.db.utils import InterfaceError
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.driver import ROWS_GONE
 from django_aio.db.backends.sqlite3.worker import call_in, in_transaction, locked
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Wrapper
 
 
 class SQLiteCalls:
@@ -25,7 +28,7 @@ class SQLiteCalls:
     time; `soon()` by any thread.
     """
 
-    def __init__(self, wrapper: Any, worker: aiosqlite.Connection) -> None:
+    def __init__(self, wrapper: Wrapper, worker: aiosqlite.Connection) -> None:
         self._wrapper = wrapper
         self._worker = worker
         self._connection = wrapper.connection
@@ -54,7 +57,7 @@ class SQLiteCalls:
 class GuestCalls:
     """The calls of a connection that only threads have used so far."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
@@ -70,7 +73,7 @@ class GuestCalls:
             threading.Thread(target=work, daemon=True).start()
 
 
-def _end(connection: Any, func: Callable[[], object]) -> None:
+def _end(connection: sqlite3.Connection, func: Callable[[], object]) -> None:
     """Call what ends something, unless it has ended with the connection."""
     with contextlib.suppress(sqlite3.Error, InterfaceError):
         locked(connection, func)

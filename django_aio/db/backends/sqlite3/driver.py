@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_aio.db.backends.driver import SimpleDriver
 from django_aio.db.backends.sqlite3.connection import LockedConnection
 from django_aio.db.backends.sqlite3.worker import close_soon, in_transaction, interrupt
 from django_aio.db.state import on_loop
 from django_aio.loops import store
+
+if TYPE_CHECKING:
+    from django_aio.db.backends.sqlite3.memory import MemoryPool
+    from django_aio.db.types import Managed
 
 
 class SQLiteDriver(SimpleDriver):
@@ -19,54 +23,54 @@ class SQLiteDriver(SimpleDriver):
         shared = wrapper.aio.loop is not None and wrapper.is_in_memory_db()
         wrapper.aio.pooled = wrapper.aio.shared = shared
 
-    def is_idle(self, wrapper: Any) -> bool:
+    def is_idle(self, wrapper: Managed) -> bool:
         """Whether no transaction is open. sqlite3 knows without touching the file."""
         return in_transaction(wrapper.connection) is False
 
-    def is_lost(self, wrapper: Any) -> bool:
+    def is_lost(self, wrapper: Managed) -> bool:
         """Whether the connection was closed under the wrapper."""
         return in_transaction(wrapper.connection) is None
 
-    def is_intact(self, wrapper: Any) -> bool:
+    def is_intact(self, wrapper: Managed) -> bool:
         """Whether the transaction is open: a write that was interrupted has rolled it back."""
         return in_transaction(wrapper.connection) is True
 
-    def drop(self, wrapper: Any) -> None:
+    def drop(self, wrapper: Managed) -> None:
         """Have the thread close the connection and end; SQLite rolls back what is open."""
         state = wrapper.aio
         worker, connection = state.worker, wrapper.connection
         wrapper.connection = state.worker = None
         if state.shared:
-            on_loop(state.loop, _give_back, state.pool, otherwise=_nothing)
+            on_loop(state.loop, _give_back, state.pool, otherwise=_nothing)  # type: ignore[arg-type]
         else:
             close_soon(state.loop, worker, connection)
 
     sever = drop
 
-    def connected(self, wrapper: Any) -> None:
+    def connected(self, wrapper: Managed) -> None:
         """What Django and its receivers have set is not a chain's."""
         if isinstance(wrapper.connection, LockedConnection):
             wrapper.connection.begin()
 
-    def may_stay_open(self, wrapper: Any) -> bool:
+    def may_stay_open(self, wrapper: Managed) -> bool:
         """Whether no project has used it past Django."""
         connection = wrapper.connection
         if isinstance(connection, LockedConnection) and connection.touched:
             return False
         return connection.row_factory is None and connection.text_factory is str
 
-    def has_free(self, wrapper: Any) -> bool:
+    def has_free(self, wrapper: Managed) -> bool:
         """Whether nobody has the one connection of an in-memory database."""
         pool = store(wrapper.aio.loop).pools.get(wrapper.alias) if wrapper.aio.shared else None
         return pool is None or pool.is_free()  # type: ignore[attr-defined]
 
-    def interrupt(self, wrapper: Any) -> None:
+    def interrupt(self, wrapper: Managed) -> None:
         """Interrupt the statement that runs now."""
         if wrapper.connection is not None:
             interrupt(wrapper.connection)
 
 
-def _give_back(pool: Any) -> None:
+def _give_back(pool: MemoryPool) -> None:
     store().start(pool.give_back())
 
 

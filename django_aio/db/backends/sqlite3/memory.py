@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiosqlite
 
 from django_aio.db.backends.sqlite3.worker import close_soon, open_worker
 from django_aio.db.idle import watched_store
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed
 
 
 class Turn(Protocol):
@@ -72,7 +75,7 @@ class MemoryPool:
         return []
 
 
-def memory_pool(wrapper: Any) -> MemoryPool:
+def memory_pool(wrapper: Managed) -> MemoryPool:
     """The connection that the in-memory database of `wrapper` has on its chain's loop."""
     pools = watched_store(wrapper).pools
     pool = pools.get(wrapper.alias)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -31,24 +31,27 @@ from django_aio.db.idle import watched_store
 from django_aio.db.state import State
 from django_aio.loops import CLOSE_TIMEOUT
 
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed, Wrapper
 
-def worker_of(wrapper: Any) -> aiosqlite.Connection | None:
+
+def worker_of(wrapper: Wrapper) -> aiosqlite.Connection | None:
     """The thread that this call must go to, or None if it is to be made directly.
 
     Directly: outside the bridge, and on the connection of a plain thread, which only blocks the
     one-off loop that runs for that thread. A connection that a guest thread opened gets its thread
     here.
     """
-    state = wrapper.aio
-    if state is None or state.loop is None or not in_bridge():
+    if wrapper.aio is None or wrapper.aio.loop is None or not in_bridge():
         return None
+    state = wrapper.aio
     if state.worker is None and wrapper.connection is not None:
         connection = wrapper.connection
         state.worker = _new_worker(wrapper, lambda: connection)
-    return cast("aiosqlite.Connection | None", state.worker)
+    return state.worker
 
 
-def _new_worker(wrapper: Any, connector: Callable[[], Any]) -> aiosqlite.Connection:
+def _new_worker(wrapper: Managed, connector: Callable[[], Any]) -> aiosqlite.Connection:
     watched_store(wrapper)
     worker = aiosqlite.Connection(connector, 64)
     wait(open_worker(worker))
@@ -59,7 +62,7 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`DatabaseWrapper.get_new_connection`: inside the bridge, open the file in a new thread."""
 
     @functools.wraps(upstream)
-    def get_new_connection(self: Any, conn_params: dict[str, Any]) -> Any:
+    def get_new_connection(self: Wrapper, conn_params: dict[str, Any]) -> Any:
         if in_bridge() or self.aio is not None:
             conn_params.setdefault("factory", LockedConnection)
         if in_bridge() and (self.aio is None or self.aio.chain is None):
@@ -75,7 +78,7 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return get_new_connection
 
 
-def _lease(wrapper: Any, connector: Callable[[], Any]) -> Any:
+def _lease(wrapper: Managed, connector: Callable[[], Any]) -> Any:
     """Lease the one connection of an in-memory database."""
     state = wrapper.aio
     state.pool = memory_pool(wrapper)
@@ -87,7 +90,7 @@ def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`DatabaseWrapper.create_cursor`: a cursor that executes and reads in the thread."""
 
     @functools.wraps(upstream)
-    def create_cursor(self: Any, name: str | None = None) -> Any:
+    def create_cursor(self: Wrapper, name: str | None = None) -> Any:
         cursor = upstream(self, name)
         worker = worker_of(self)
         if worker is not None:
@@ -104,7 +107,7 @@ def transactional(name: str) -> Callable[..., Any]:
     inherited = getattr(BaseDatabaseWrapper, name)
 
     @functools.wraps(inherited)
-    def method(self: Any) -> Any:
+    def method(self: Wrapper) -> Any:
         worker = worker_of(self)
         if worker is None:
             if self.aio is None or self.connection is None:
@@ -124,7 +127,7 @@ def set_autocommit(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`DatabaseWrapper._set_autocommit`: sqlite3 commits an open transaction on the way."""
 
     @functools.wraps(upstream)
-    def _set_autocommit(self: Any, autocommit: bool) -> None:
+    def _set_autocommit(self: Wrapper, autocommit: bool) -> None:
         worker = worker_of(self)
         if worker is None or not self.connection.in_transaction:
             upstream(self, autocommit)
@@ -137,7 +140,7 @@ def set_autocommit(upstream: Callable[..., Any]) -> Callable[..., Any]:
 _inherited_close: Callable[[Any], None] = vars(BaseDatabaseWrapper)["_close"]
 
 
-def _close(self: Any) -> None:
+def _close(self: Wrapper) -> None:
     """`DatabaseWrapper._close`: the thread closes the connection, then ends."""
     state = self.aio
     if state is None or state.worker is None:

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +26,9 @@ from django_aio.db.backends.driver import ROWS_GONE
 from django_aio.db.blocks import lose_transaction
 from django_aio.db.shield import put_off, to_its_end, until_done
 from django_aio.loops import CLOSE_TIMEOUT, store
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Wrapper
 
 # How long a cancelled task waits for its interrupted statement, in seconds.
 INTERRUPT_TIMEOUT = 5.0
@@ -39,7 +42,7 @@ except ImportError as error:
     ) from error
 
 
-def in_transaction(connection: Any) -> bool | None:
+def in_transaction(connection: sqlite3.Connection | None) -> bool | None:
     """Whether a transaction is open; None if the connection is closed."""
     try:
         return None if connection is None else bool(connection.in_transaction)
@@ -47,12 +50,12 @@ def in_transaction(connection: Any) -> bool | None:
         return None
 
 
-def _inside(connection: Any) -> Any:
+def _inside(connection: sqlite3.Connection) -> Any:
     """The lock of a connection. One of a project's own `factory` has none."""
     return getattr(connection, "inside", None) or contextlib.nullcontext()
 
 
-def locked(connection: Any, func: Callable[..., Any], *args: Any) -> Any:
+def locked(connection: sqlite3.Connection, func: Callable[..., Any], *args: Any) -> Any:
     """Call `func` inside the connection's lock. Raises InterfaceError if it has closed."""
     with _inside(connection):
         if in_transaction(connection) is None:
@@ -60,7 +63,7 @@ def locked(connection: Any, func: Callable[..., Any], *args: Any) -> Any:
         return func(*args)
 
 
-def interrupt(connection: Any) -> None:
+def interrupt(connection: sqlite3.Connection) -> None:
     """Interrupt what the connection does. Any thread."""
     with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
         connection.interrupt()
@@ -128,7 +131,7 @@ def _close_opened(worker: aiosqlite.Connection, opening: asyncio.Future[Any]) ->
 
 
 async def call_in(
-    wrapper: Any, worker: aiosqlite.Connection, func: Callable[..., Any], *args: Any
+    wrapper: Wrapper, worker: aiosqlite.Connection, func: Callable[..., Any], *args: Any
 ) -> Any:
     """Call `func` in the thread. Cancelled meanwhile, interrupt the statement and wait for its end.
 
@@ -160,7 +163,10 @@ async def call_in(
 
 
 def _answer(
-    calling: asyncio.Future[Any], connection: Any, func: Callable[..., Any], *args: Any
+    calling: asyncio.Future[Any],
+    connection: sqlite3.Connection,
+    func: Callable[..., Any],
+    *args: Any,
 ) -> None:
     """In the thread: call `func` and tell the loop, unless that has ended."""
     try:
@@ -172,7 +178,7 @@ def _answer(
         calling.get_loop().call_soon_threadsafe(tell)
 
 
-def _set(calling: asyncio.Future[Any], method: Callable[..., None], answer: Any) -> None:
+def _set(calling: asyncio.Future[Any], method: Callable[..., None], answer: object) -> None:
     if not calling.done():
         method(calling, answer)
 
@@ -183,7 +189,7 @@ def _look_at(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _lose(wrapper: Any, worker: aiosqlite.Connection) -> None:
+def _lose(wrapper: Wrapper, worker: aiosqlite.Connection) -> None:
     """Go on without a connection whose thread is busy; it is closed when the thread is free."""
     if wrapper.aio is None or wrapper.aio.worker is not worker:
         return  # it has another one by now
@@ -191,20 +197,26 @@ def _lose(wrapper: Any, worker: aiosqlite.Connection) -> None:
     wrapper.aio.driver.drop(wrapper)
 
 
-def _close_inside(connection: Any) -> None:
+def _close_inside(connection: sqlite3.Connection) -> None:
     """Close a connection when nobody is inside it any more. Blocks."""
     with _inside(connection):
         connection.close()
 
 
-async def close_in_thread(worker: aiosqlite.Connection, connection: Any) -> None:
+async def close_in_thread(
+    worker: aiosqlite.Connection, connection: sqlite3.Connection | None
+) -> None:
     """Close the connection in its thread, and wait for the end of both."""
     if connection is not None:
         worker._tx.put_nowait((None, functools.partial(_close_inside, connection)))
     await to_its_end(worker.close(), CLOSE_TIMEOUT)
 
 
-def close_soon(loop: Any, worker: aiosqlite.Connection | None, connection: Any) -> None:
+def close_soon(
+    loop: asyncio.AbstractEventLoop | None,
+    worker: aiosqlite.Connection | None,
+    connection: sqlite3.Connection | None,
+) -> None:
     """Interrupt what the connection does, wait for that in a thread, and close it there."""
     if connection is not None:
         interrupt(connection)
@@ -223,15 +235,18 @@ def close_soon(loop: Any, worker: aiosqlite.Connection | None, connection: Any) 
 
 
 def _end_thread(
-    worker: aiosqlite.Connection, connection: Any, ended: asyncio.Future[None] | None
+    worker: aiosqlite.Connection,
+    connection: sqlite3.Connection | None,
+    ended: asyncio.Future[None] | None,
 ) -> object:
     """In the thread: close the connection, and say that this was the last call.
 
     Not by `worker.stop()`: its future would be told on a loop that may be closed by then.
     """
     try:
-        if connection is not None or worker._connection is not None:
-            _close_inside(connection or worker._connection)
+        opened = connection or worker._connection
+        if opened is not None:
+            _close_inside(opened)
     finally:
         worker._connection = None
         if ended is not None:

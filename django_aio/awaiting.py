@@ -29,7 +29,7 @@ from django_aio.policy.parts import unbound
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def await_value(value: Any, message: str) -> Any:
+def await_value(value: object, message: str) -> Any:
     """Return what a user's function returned, awaited if it is awaitable.
 
     Raises what awaiting it raises, and BridgeError, with the message, where nothing may wait; a
@@ -69,7 +69,7 @@ async def _drive_in_bridge(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 class Step:
     """What a coroutine yields to the loop, as something that can be waited for. Used once."""
 
-    def __init__(self, yielded: Any) -> None:
+    def __init__(self, yielded: object) -> None:
         self._yielded = yielded
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -97,7 +97,7 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
         del value
 
 
-def bridged(upstream: Any) -> Any:
+def bridged(upstream: CoroutineFunction | classmethod[Any, Any, Any]) -> Any:
     """Return the coroutine function or class method `upstream`, run in the bridge as a whole.
 
     Its synchronous calls may wait. Same arguments, result and errors.

@@ -17,6 +17,8 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
+from django.dispatch import Signal
+
 from django_aio.db.blocks import innermost
 from django_aio.policy import in_thread, is_cooperative
 
@@ -49,7 +51,7 @@ def live_receivers(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`Signal._live_receivers`: synchronous ones run where the policy says."""
 
     @functools.wraps(upstream)
-    def _live_receivers(self: Any, sender: Any) -> tuple[list[Receiver], list[Receiver]]:
+    def _live_receivers(self: Signal, sender: object) -> tuple[list[Receiver], list[Receiver]]:
         synchronous, asynchronous = upstream(self, sender)
         if synchronous and asyncio._get_running_loop() is not None:
             synchronous = [
@@ -97,7 +99,7 @@ class _Apart:
             except BaseException as error:  # a cancellation, for the receiver to see
                 step, value = self._receiver.throw, error
 
-    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+    def _step(self, step: Callable[[Any], Any], value: object) -> Any:
         shared = innermost.get()
         innermost.set(self._block)
         try:

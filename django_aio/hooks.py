@@ -64,7 +64,7 @@ def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callab
     return call
 
 
-def attributes_of(func: Any) -> dict[str, Any]:
+def attributes_of(func: Callable[..., Any]) -> dict[str, Any]:
     """The attributes of a function, without what says that it is a coroutine function."""
     return {name: value for name, value in func.__dict__.items() if name not in MARKS}
 

@@ -25,7 +25,7 @@ import itertools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import GeneratorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.files.base import File
 from django.http import StreamingHttpResponse
@@ -34,6 +34,19 @@ from django_aio.conf import on_list
 from django_aio.policy import is_cooperative
 from django_aio.policy.parts import MARK
 from django_aio.protocols.messages import Send
+
+if TYPE_CHECKING:
+
+    class StreamingResponse(StreamingHttpResponse):
+        """Django's class, with what its stub does not have; the last two are FileResponse's."""
+
+        _iterator: Any
+        _resource_closers: list[Callable[[], object]]
+        file_to_stream: Any
+        block_size: int
+
+else:
+    StreamingResponse = StreamingHttpResponse
 
 # Django's `ASGIHandler.send_response` of one handler.
 Sender = Callable[[StreamingHttpResponse, Send], Awaitable[None]]
@@ -52,7 +65,7 @@ def set_streaming_content(upstream: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(upstream)
-    def _set_streaming_content(self: Any, value: Any) -> None:
+    def _set_streaming_content(self: StreamingResponse, value: object) -> None:
         upstream(self, value)
         sources = self.__dict__.setdefault("_aio_sources", [])
         sources += [value] if value is self._iterator else [value, self._iterator]
@@ -60,7 +73,9 @@ def set_streaming_content(upstream: Callable[..., None]) -> Callable[..., None]:
     return _set_streaming_content
 
 
-async def send_body(sender: Sender, response: Any, send: Send, chunks: AsyncIterator[Any]) -> None:
+async def send_body(
+    sender: Sender, response: StreamingResponse, send: Send, chunks: AsyncIterator[Any]
+) -> None:
     """Have Django send a response, with `chunks` in place of its own content."""
     response._iterator, response.is_async = chunks, True
     await sender(response, send)
@@ -124,7 +139,7 @@ def runs_on_loop(iterator: Iterator[Any]) -> bool:
     return True
 
 
-def _is_trusted(thing: Any) -> bool:
+def _is_trusted(thing: object) -> bool:
     return (
         _is_marked_or_listed(thing) if isinstance(thing, GeneratorType) else is_cooperative(thing)
     )
@@ -148,7 +163,7 @@ def _is_marked_or_listed(generator: GeneratorType[Any, Any, Any]) -> bool:
     return on_list(module) if trusted is None else trusted
 
 
-def _given(wrapper: Any) -> list[Any]:
+def _given(wrapper: object) -> list[Any]:
     """The functions and iterators that an iterator of Python's own advances."""
     found: list[Any] = []
     for referent in gc.get_referents(wrapper):
@@ -160,7 +175,7 @@ def _given(wrapper: Any) -> list[Any]:
     ]
 
 
-def _held(thing: Any) -> list[Any]:
+def _held(thing: object) -> list[Any]:
     """The iterators among the local variables of a generator, or the attributes of an object."""
     if isinstance(thing, GeneratorType):
         frame = thing.gi_frame

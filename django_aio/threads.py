@@ -44,7 +44,7 @@ def call_in_thread(func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return result
 
 
-def in_thread_from_bridge(upstream: Any) -> Any:
+def in_thread_from_bridge(upstream: Callable[..., Any] | classmethod[Any, Any, Any]) -> Any:
     """A function, method or class method that goes to a thread if it is called inside the bridge.
 
     Anywhere else it is called directly. Same arguments, result and errors.

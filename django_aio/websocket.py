@@ -116,7 +116,7 @@ class WebSocket:
         except OSError as error:
             raise WebSocketDisconnect() from error
 
-    async def send_json(self, data: Any) -> None:
+    async def send_json(self, data: object) -> None:
         """Send `data` as JSON, encoded as by `JsonResponse`."""
         await self.send(json.dumps(data, cls=DjangoJSONEncoder))
 

@@ -12,10 +12,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import django
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Info
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
@@ -25,7 +26,7 @@ from django_aio.db.backends.registry import driver_of
 from django_aio.db.backends.threaded import ThreadedDriver
 
 
-def check_series(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_series(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report patches in conflict or written against another source."""
     messages: list[CheckMessage] = [
         CheckWarning(
@@ -58,7 +59,7 @@ def check_series(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-def check_place(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_place(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Say which apps were loaded before the series was applied."""
     names = [config.name for config in apps.get_app_configs()]
     # A test may have overridden INSTALLED_APPS without us.
@@ -76,7 +77,7 @@ def check_place(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_drivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_drivers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Name the databases whose statements go to a thread, and the remedy if there is one."""
     return [
         CheckWarning(

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from types import MethodType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Info
 from django.dispatch import Signal
-from django.urls import get_resolver
+from django.urls import URLResolver, get_resolver
 
 from django_aio.checks import stores, templates
 from django_aio.checks.texts import by_module, imported, joined, remedy
@@ -43,7 +43,7 @@ BACKEND_METHODS = ("aauthenticate", "aget_user")
 NOT_IN_REQUESTS = {"class_prepared", "pre_migrate", "post_migrate", "setting_changed"}
 
 
-def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the middleware of `settings.MIDDLEWARE` that goes to a thread."""
     return [
         Info(
@@ -58,7 +58,7 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def _what_hops(factory: Any) -> str:
+def _what_hops(factory: object) -> str:
     """What of a middleware that is not trusted is called in a thread."""
     if not getattr(factory, "async_capable", False):
         return "the whole of it" if getattr(factory, "sync_capable", True) else ""
@@ -73,7 +73,7 @@ def _what_hops(factory: Any) -> str:
     return joined(names)
 
 
-def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_views(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the synchronous views of the URLconf that go to a thread."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
@@ -90,7 +90,7 @@ def _views(patterns: Iterable[Any]) -> Iterator[Callable[..., Any]]:
             yield view
 
 
-def _error_handlers(resolver: Any) -> Iterator[Callable[..., Any]]:
+def _error_handlers(resolver: URLResolver) -> Iterator[Callable[..., Any]]:
     for status in (
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.FORBIDDEN,
@@ -101,7 +101,7 @@ def _error_handlers(resolver: Any) -> Iterator[Callable[..., Any]]:
     yield from (view for _, view in imported([settings.CSRF_FAILURE_VIEW]))
 
 
-def check_backends(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the authentication backends of which something goes to a thread."""
     if not apps.is_installed("django.contrib.auth"):
         return []
@@ -131,7 +131,7 @@ def _blocking_calls(backend: type) -> list[str]:
     return [f"{name}()" for name in dict.fromkeys(names + awaitable)]
 
 
-def check_receivers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_receivers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the synchronous receivers of signals that go to a thread."""
     receivers = [
         receiver
@@ -154,7 +154,7 @@ def _signals() -> list[Signal]:
     return list(found.values())
 
 
-def _dereferenced(receiver: Any) -> Any:
+def _dereferenced(receiver: object) -> Any:
     return receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
 
 

@@ -16,9 +16,10 @@ import importlib.util
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.apps import AppConfig
 from django.core.checks import CheckMessage, Info
 from django.core.checks import Warning as CheckWarning
 
@@ -37,7 +38,7 @@ WAITS = (
 )
 
 
-def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report names on the list that cannot be found."""
     return [
         CheckWarning(
@@ -60,7 +61,9 @@ def _exists(name: str) -> bool:
         return False
 
 
-def check_thread_state(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_thread_state(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
     """Report `threading.local` objects in modules on the list."""
     return [
         CheckWarning(
@@ -75,7 +78,7 @@ def check_thread_state(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_locks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report locks, queues and their like in modules on the list."""
     return [
         Info(

@@ -9,9 +9,11 @@ own file-based cache and engine read and write their files in a thread: there is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.apps import AppConfig
 from django.conf import settings
 from django.core.cache import BaseCache
 from django.core.checks import CheckMessage, Info
@@ -21,7 +23,7 @@ from django_aio.core.management.commands.check import when_asked
 from django_aio.policy import obstacle
 
 
-def check_caches(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_caches(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the caches whose methods go to a thread, and what does not."""
     return [
         Info(
@@ -48,7 +50,9 @@ def _but(backend: type) -> str:
     return f" but {joined(own)}" if own else ""
 
 
-def check_session_engine(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_session_engine(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
     """Report a session engine that goes to a thread."""
     return [
         Info(

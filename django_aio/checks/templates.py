@@ -10,9 +10,10 @@ module perhaps, is not known before there is a template. What Jinja2 calls is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from django.apps import AppConfig
 from django.core.checks import CheckMessage, Info
 from django.template import engines
 from django.template.backends.django import DjangoTemplates
@@ -24,7 +25,7 @@ from django_aio.policy import obstacle
 from django_aio.template.calls import is_asynchronous
 
 
-def check_libraries(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_libraries(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report the tags and filters that go to a thread."""
     remedies = "make them coroutine functions"
     return by_module(_registered(), "template function", remedies, "django_aio.I008")
@@ -42,7 +43,9 @@ def _registered() -> Iterator[Callable[..., Any]]:
                 yield from library.filters.values()
 
 
-def check_context_processors(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_context_processors(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
     """Report the context processors that go to a thread."""
     return [
         Info(

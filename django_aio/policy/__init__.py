@@ -79,7 +79,7 @@ class Obstacle(NamedTuple):
         return f"{self.module} is not on the list AIO['COOPERATIVE']"
 
 
-def is_cooperative(func: Callable[..., Any]) -> bool:
+def is_cooperative(func: object) -> bool:
     """Whether the synchronous callable `func` may run on the event loop.
 
     It may if everything behind it (see above) is Django's, ours, on the list or marked
@@ -88,7 +88,7 @@ def is_cooperative(func: Callable[..., Any]) -> bool:
     return obstacle(func) is None
 
 
-def obstacle(func: Any) -> Obstacle | None:
+def obstacle(func: object) -> Obstacle | None:
     """What keeps `func` from running on the event loop: the outermost part that is not trusted.
 
     None if nothing does. Coroutine functions need no trust.
@@ -113,7 +113,7 @@ def obstacle(func: Any) -> Obstacle | None:
 _known: WeakKeyDictionary[Any, dict[Any, Obstacle | None]] = WeakKeyDictionary()
 
 
-def _search(func: Any) -> Obstacle | None:
+def _search(func: object) -> Obstacle | None:
     """Walk from outside in, until something is in the way."""
     queue, seen = [(func, False)], {id(func)}
     while queue:
@@ -135,7 +135,7 @@ def _search(func: Any) -> Obstacle | None:
 
 
 def in_thread(
-    func: Callable[..., Any], kind: str = "function", of: Any = None
+    func: Callable[..., Any], kind: str = "function", of: object = None
 ) -> Callable[..., Any]:
     """Return a function that, called inside the bridge, runs `func` in a thread and waits.
 
@@ -176,7 +176,7 @@ def by_policy(func: Callable[..., Any] | None = None, **options: Any) -> Callabl
 _logged: set[str] = set()
 
 
-def log_hop(kind: str, func: Any) -> None:
+def log_hop(kind: str, func: object) -> None:
     """Say at DEBUG level that a callable goes to a thread, and why: once for each callable."""
     if not logger.isEnabledFor(logging.DEBUG):
         return

@@ -75,7 +75,9 @@ def _is_trusted(definer: type, func: Callable[..., Any]) -> bool:
     return is_cooperative(func) if mark is None else mark
 
 
-def _in_thread(method: Any, kind: str) -> Any:
+def _in_thread(
+    method: Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any], kind: str
+) -> Any:
     """The method of a class, of whichever kind, as one that runs in a thread."""
     if isinstance(method, (classmethod, staticmethod)):
         return type(method)(_in_thread(method.__func__, kind))

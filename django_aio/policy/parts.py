@@ -19,7 +19,7 @@ MARK = "_aio_cooperative"
 MARKED = "_aio_marked"
 
 
-def own_mark(thing: Any) -> bool | None:
+def own_mark(thing: object) -> bool | None:
     """The mark that was put on `thing` itself. A method has that of its class if it has none."""
     if isinstance(thing, MethodType):
         marks = map(own_mark, (thing.__func__, thing.__self__, type(thing.__self__)))
@@ -31,7 +31,7 @@ def own_mark(thing: Any) -> bool | None:
     return mark
 
 
-def unbound(upstream: Any) -> Callable[..., Any]:
+def unbound(upstream: classmethod[Any, Any, Any]) -> Callable[..., Any]:
     """The function of a class method, which takes the class first.
 
     What a tracer has put in its place (a proxy says that it is a class method) is called.
@@ -47,7 +47,7 @@ def unbound(upstream: Any) -> Callable[..., Any]:
     return call
 
 
-def modules(thing: Any, wraps: bool) -> Iterator[str]:
+def modules(thing: object, wraps: bool) -> Iterator[str]:
     """The modules whose code `thing` itself is, as opposed to what is inside it."""
     if isinstance(thing, FunctionType):
         # What functools.wraps() or as_view() made carries the name of another module.
@@ -74,7 +74,7 @@ def leads_to(cls: type) -> bool:
     return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
 
 
-def inside(thing: Any) -> Iterator[Any]:
+def inside(thing: object) -> Iterator[Any]:
     """What a call of `thing` would run besides its own code."""
     if isinstance(thing, functools.partial):
         yield thing.func
@@ -115,7 +115,7 @@ def _inside_function(func: FunctionType) -> Iterator[Any]:
                 yield from _method(view_class, name, method)
 
 
-def view_class_of(func: Any) -> Any:
+def view_class_of(func: object) -> Any:
     """The class whose `as_view()` made the function; REST framework calls it `cls`."""
     found = getattr(func, "view_class", None) or getattr(func, "cls", None)
     return found if hasattr(found, "http_method_names") else None
@@ -127,7 +127,7 @@ def _functions(things: Iterable[Any]) -> Iterator[Any]:
     return (thing for thing in things if issubclass(type(thing), kinds))
 
 
-def _method(cls: type, name: str, method: Any) -> Iterator[Any]:
+def _method(cls: type, name: str, method: object) -> Iterator[Any]:
     """A method as a part of its own, unless the class that defines it is vouched for."""
     func = getattr(method, "__func__", method)
     definer = next((base for base in cls.__mro__ if name in vars(base)), cls)
@@ -135,23 +135,23 @@ def _method(cls: type, name: str, method: Any) -> Iterator[Any]:
         yield func
 
 
-def name_of(func: Any) -> str:
+def name_of(func: object) -> str:
     """The dotted name of what a callable runs: for a view its class, for a partial its function."""
     while isinstance(func, functools.partial):
         func = func.func
-    func = view_class_of(func) or func
-    if isinstance(func, MethodType) and not isinstance(func.__self__, type):
-        return f"{name_of(type(func.__self__))}.{_name(func)}"
-    if not hasattr(func, "__qualname__"):
-        func = type(func)
-    return f"{func.__module__}.{func.__qualname__}"
+    named: Any = view_class_of(func) or func
+    if isinstance(named, MethodType) and not isinstance(named.__self__, type):
+        return f"{name_of(type(named.__self__))}.{_name(named)}"
+    if not hasattr(named, "__qualname__"):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _name(method: MethodType) -> str:
     return getattr(method, "__name__", "__call__")
 
 
-def module_of(thing: Any) -> str:
+def module_of(thing: object) -> str:
     """The module that defines a function or class, or the class of an object."""
     found = getattr(thing, "__module__", None) or type(thing).__module__
     return str(found)

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django_aio.protocols.messages import Send
 
 
-def finish(sender: Any, request: HttpRequest | None, response: HttpResponseBase | None) -> None:
+def finish(sender: type, request: HttpRequest | None, response: HttpResponseBase | None) -> None:
     """Close what the request has opened. `request_finished` is sent once, by either way."""
     if response is not None:
         response.close()

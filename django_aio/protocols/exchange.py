@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, StreamingHttpResponse
 
@@ -166,7 +167,9 @@ def _is_disconnect(failure: Exception) -> bool:
     return isinstance(failure, OSError)
 
 
-def application_scope(request: Any, args: Any, kwargs: dict[str, Any]) -> Scope:
+def application_scope(
+    request: ASGIRequest, args: Sequence[object], kwargs: dict[str, Any]
+) -> Scope:
     """The scope for an application below Django.
 
     `path` stays whole, and `root_path` ends where the application begins. `django.request` is the
@@ -174,7 +177,7 @@ def application_scope(request: Any, args: Any, kwargs: dict[str, Any]) -> Scope:
     what the URL pattern captured, as Channels and Starlette name it.
     """
     scope: Scope = {**request.scope}
-    root = request.script_name.rstrip("/")
+    root = (request.script_name or "").rstrip("/")
     rest = kwargs.pop(REST, None)
     before = "" if rest is None else request.path_info.removesuffix(rest).rstrip("/")
     scope["path"] = f"{root}{request.path_info}"

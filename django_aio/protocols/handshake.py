@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import HttpResponse, HttpResponseBase, HttpResponseForbidden
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseForbidden
 from django.middleware.csrf import REASON_BAD_ORIGIN, CsrfViewMiddleware
 
 from django_aio.protocols.ending import or_abort
@@ -27,6 +27,9 @@ from django_aio.protocols.exchange import (
 )
 from django_aio.protocols.messages import Message, Scope, Send
 
+if TYPE_CHECKING:
+    from django_aio.protocols.websocket import WebSocketRequest
+
 DENIAL = "websocket.http.response"
 # RFC 6455, section 7.4.1.
 NORMAL, INTERNAL_ERROR = 1000, 1011
@@ -37,7 +40,7 @@ class SocketExchange(Exchange):
 
     protocol = "websocket"
 
-    def __init__(self, application: Application, request: Any, scope: Scope) -> None:
+    def __init__(self, application: Application, request: WebSocketRequest, scope: Scope) -> None:
         self.accepted: Message | None = None
         self.closed = False
         self._feed = request.feed
@@ -110,7 +113,7 @@ class SocketExchange(Exchange):
 def handshake_view(application: Application, exempt: bool) -> Callable[..., Any]:
     """The view of a route to `application`. With `exempt` any page may connect."""
 
-    async def handshake(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+    async def handshake(request: WebSocketRequest, /, *args: Any, **kwargs: Any) -> Any:
         if not exempt:
             _check_origin(request)
         # Loaded now, on the loop: the application is a coroutine, which must not query by an
@@ -124,7 +127,7 @@ def handshake_view(application: Application, exempt: bool) -> Callable[..., Any]
     return handshake
 
 
-def _check_origin(request: Any) -> None:
+def _check_origin(request: HttpRequest) -> None:
     """Raise PermissionDenied for a page of another site, by the rules of Django's CSRF middleware.
 
     Browsers send cookies with a handshake, whoever asks for it, and always say who does. Clients

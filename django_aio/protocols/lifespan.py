@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import Any
 
+from django.core.handlers.asgi import ASGIHandler
+
 from django_aio.core.signals import shutdown, startup
 from django_aio.loops import close_store
 from django_aio.protocols.messages import Receive, Scope, Send
@@ -17,7 +19,7 @@ from django_aio.protocols.messages import Receive, Scope, Send
 logger = logging.getLogger("django.server")
 
 
-async def live(handler: Any, scope: Scope, receive: Receive, send: Send) -> None:
+async def live(handler: ASGIHandler, scope: Scope, receive: Receive, send: Send) -> None:
     """Follow the server's life: start up once, shut down once. Called by `ASGIHandler`."""
     named = {"sender": type(handler), "scope": scope, "state": scope.get("state", {})}
     while True:

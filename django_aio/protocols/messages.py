@@ -186,7 +186,7 @@ class Replay:
         self._over.set()
 
 
-def _body_file(request: Any) -> Any:
+def _body_file(request: HttpRequest) -> Any:
     if hasattr(request, "_body"):
         return io.BytesIO(request._body)
     stream = request._stream
@@ -196,7 +196,7 @@ def _body_file(request: Any) -> Any:
     return file
 
 
-def body_of(request: Any) -> Source:
+def body_of(request: HttpRequest) -> Source:
     """The body of a request as an application's messages: live if nobody has read it yet."""
     stream = getattr(request, "_stream", None)
     if isinstance(stream, Upload) and stream.file is None and not hasattr(request, "_body"):

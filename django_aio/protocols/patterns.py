@@ -17,6 +17,8 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 from django.urls import URLPattern, path
 
 from django_aio.protocols.exchange import Application, Exchange, application_scope
@@ -47,7 +49,7 @@ def asgi_view(application: Application) -> Callable[..., Awaitable[Any]]:
     (ASGI 3.0, "HTTP"; the scope's `root_path` is WSGI's SCRIPT_NAME.)
     """
 
-    async def view(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+    async def view(request: ASGIRequest, /, *args: Any, **kwargs: Any) -> Any:
         if not hasattr(request, "scope"):
             raise ImproperlyConfigured(
                 f"The path {request.path!r} belongs to an ASGI application, and this request came "
@@ -66,7 +68,7 @@ def asgi_view(application: Application) -> Callable[..., Awaitable[Any]]:
     return view
 
 
-def _close_with(request: Any, exchange: Exchange) -> None:
+def _close_with(request: HttpRequest, exchange: Exchange) -> None:
     """End the application when the request is closed: a middleware may drop its response."""
     close = request.close
 
@@ -76,7 +78,7 @@ def _close_with(request: Any, exchange: Exchange) -> None:
         finally:
             close()
 
-    request.close = close_both
+    request.close = close_both  # type: ignore[method-assign]
 
 
 def websocket(
@@ -99,7 +101,7 @@ def websocket(
     return WebSocketPattern(path(route, handshake, kwargs, name))
 
 
-def _application_of(view: Any) -> Application:
+def _application_of(view: View) -> Application:
     mounted: Application | None = getattr(view, APPLICATION, None)
     if mounted is not None:
         return mounted
@@ -115,7 +117,7 @@ def _application_of(view: Any) -> Application:
     )
 
 
-def _takes_messages(view: Any, follow_wrapped: bool) -> bool:
+def _takes_messages(view: View, follow_wrapped: bool) -> bool:
     """Whether a callable, or what it wraps, has the signature of an ASGI application."""
     names = list(inspect.signature(view, follow_wrapped=follow_wrapped).parameters)
     return names[:3] == ["scope", "receive", "send"]

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.handlers.asgi import ASGIHandler
 from django.urls import URLPattern, URLResolver, get_resolver
-from django.urls.resolvers import ResolverMatch, RoutePattern
+from django.urls.resolvers import RegexPattern, ResolverMatch, RoutePattern
 
 from django_aio.protocols.exchange import REST
 
@@ -56,7 +57,10 @@ class WebSocketPattern(UnreachablePattern):
 
 
 def url_pattern(
-    pattern: Any, view: Any, kwargs: dict[str, Any] | None = None, name: str | None = None
+    pattern: RegexPattern | RoutePattern,
+    view: Callable[..., Any],
+    kwargs: dict[str, Any] | None = None,
+    name: str | None = None,
 ) -> URLPattern:
     """Stands in for `URLPattern` in `path()` and `re_path()`: applications get prefixes."""
     if not hasattr(view, APPLICATION):
@@ -66,7 +70,7 @@ def url_pattern(
     return ApplicationPattern(pattern, view, kwargs, name)
 
 
-class _Sockets:
+class Sockets:
     """A URLconf in which websocket routes resolve, and HTTP's do not."""
 
     def __init__(self, resolver: URLResolver) -> None:
@@ -78,21 +82,21 @@ class _Sockets:
         return getattr(self._module, name)
 
 
-def sockets_of(urlconf: Any) -> Any:
+def sockets_of(urlconf: str | Sockets) -> Sockets:
     """What stands for a URLconf while a websocket's handshake is resolved."""
-    return urlconf if isinstance(urlconf, _Sockets) else _sockets_of(get_resolver(urlconf))
+    return urlconf if isinstance(urlconf, Sockets) else _sockets_of(get_resolver(urlconf))
 
 
 @functools.lru_cache(maxsize=128)
-def _sockets_of(resolver: URLResolver) -> _Sockets:
-    return _Sockets(resolver)
+def _sockets_of(resolver: URLResolver) -> Sockets:
+    return Sockets(resolver)
 
 
-def _twins(patterns: Any) -> list[Any]:
+def _twins(patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
     return [_twin(pattern) for pattern in patterns]
 
 
-def _twin(pattern: Any) -> Any:
+def _twin(pattern: URLPattern | URLResolver) -> URLPattern | URLResolver:
     if isinstance(pattern, WebSocketPattern):
         return pattern.twin
     if isinstance(pattern, URLResolver):

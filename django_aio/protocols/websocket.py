@@ -28,7 +28,7 @@ from django_aio.bridge import run, wait
 from django_aio.protocols.ending import UntilDisconnect, finish, or_abort, until_thread_is_idle
 from django_aio.protocols.handshake import DENIAL, SocketExchange
 from django_aio.protocols.messages import Feed, Receive, Scope, Send
-from django_aio.protocols.routes import sockets_of
+from django_aio.protocols.routes import Sockets, sockets_of
 
 
 class WebSocketRequest(ASGIRequest):
@@ -36,7 +36,7 @@ class WebSocketRequest(ASGIRequest):
 
     feed: Feed
     exchange: SocketExchange | None = None
-    _urlconf: Any = None
+    _urlconf: str | Sockets | None = None
 
     def __init__(self, scope: Scope, body_file: io.BytesIO) -> None:
         super().__init__({**scope, "method": "GET"}, body_file)
@@ -47,7 +47,7 @@ class WebSocketRequest(ASGIRequest):
         return sockets_of(self._urlconf or settings.ROOT_URLCONF)
 
     @urlconf.setter
-    def urlconf(self, urlconf: Any) -> None:
+    def urlconf(self, urlconf: str | Sockets | None) -> None:
         self._urlconf = urlconf
 
     def _get_scheme(self) -> Any:
@@ -85,7 +85,7 @@ def _twin(handler: ASGIHandler) -> Any:
 class _Handshake:
     """The request of one handshake. Used by the websocket's task."""
 
-    def __init__(self, handler: Any, scope: Scope, feed: Feed) -> None:
+    def __init__(self, handler: ASGIHandler, scope: Scope, feed: Feed) -> None:
         self.handler = handler
         self.scope = scope
         self.feed = feed
@@ -106,7 +106,8 @@ class _Handshake:
         set_script_prefix(get_script_prefix(self.scope))
         try:
             signals.request_started.send(sender=sender, scope=self.scope)
-            self.request, self.response = self.handler.create_request(self.scope, io.BytesIO())
+            created: Any = self.handler.create_request(self.scope, io.BytesIO())
+            self.request, self.response = created
             if self.request is not None:
                 self.request.feed = self.feed
                 self.response = wait(self.handler.run_get_response(self.request))

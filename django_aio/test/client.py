@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import ThreadSensitiveContext
 
 from django_aio.db.handler import begin_request
 from django_aio.protocols.ending import until_thread_is_idle
 
+if TYPE_CHECKING:
+    from django.test.client import AsyncClientHandler
+
 
 def call(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """`AsyncClientHandler.__call__`: as `ASGIHandler.__call__`."""
 
     @functools.wraps(upstream)
-    async def __call__(self: Any, scope: dict[str, Any]) -> Any:
+    async def __call__(self: AsyncClientHandler, scope: dict[str, Any]) -> Any:
         begin_request()
         async with ThreadSensitiveContext():
             try:

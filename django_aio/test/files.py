@@ -7,14 +7,17 @@ paths are its own, and what it answers, are its decisions; only the way there is
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
 from django.test import testcases
 from django.utils._os import safe_join
 
+from django_aio.protocols.messages import Scope, Send
 from django_aio.threads import in_any_thread
 
 
@@ -40,7 +43,7 @@ class _Files(ASGIStaticFilesHandler):
     def _should_handle(self, path: str) -> bool:
         return bool(self.files._should_handle(path))
 
-    def get_response(self, request: Any) -> Any:
+    def get_response(self, request: HttpRequest) -> Any:
         """Called in a thread."""
         return self.files.get_response(request)
 
@@ -48,7 +51,9 @@ class _Files(ASGIStaticFilesHandler):
 class _Folder(_Files):
     """Files of a folder. What is not there is the application's."""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Callable[[], Awaitable[Mapping[str, Any]]], send: Send
+    ) -> None:
         served = scope["type"] == "http" and self._should_handle(scope["path"])
         if served and await in_any_thread(self._has, scope["path"]):
             await super().__call__(scope, receive, send)

@@ -26,11 +26,13 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import testcases
 from django.test.testcases import LiveServerTestCase, LiveServerThread
 
 from django_aio.core.servers.basehttp import get_internal_asgi_application
 from django_aio.db.blocks import innermost
+from django_aio.protocols.exchange import Application
 from django_aio.protocols.messages import Receive, Scope, Send
 from django_aio.test.files import served_by
 from django_aio.test.patience import patient
@@ -51,7 +53,7 @@ class ASGILiveServerThread(LiveServerThread):
     `start()`, `settle()` and `terminate()`.
     """
 
-    def __init__(self, host: str, static_handler: Any, **kwargs: Any) -> None:
+    def __init__(self, host: str, static_handler: type[WSGIHandler], **kwargs: Any) -> None:
         super().__init__(host, static_handler, **kwargs)
         self.daemon = True
         self._sharing = Sharing(self.connections_override or {})
@@ -148,7 +150,7 @@ class ASGILiveServerThread(LiveServerThread):
 class _Application:
     """What the server runs: each scope joins the transaction that the test is in."""
 
-    def __init__(self, application: Any, thread: ASGILiveServerThread) -> None:
+    def __init__(self, application: Application, thread: ASGILiveServerThread) -> None:
         self._application = application
         self._thread = thread
 

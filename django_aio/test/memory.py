@@ -13,7 +13,7 @@ import asyncio
 import functools
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 
@@ -24,6 +24,9 @@ from django_aio.db.backends.sqlite3.memory import MemoryPool
 from django_aio.db.backends.sqlite3.worker import open_worker
 from django_aio.db.turns import Turns
 from django_aio.test.cursors import WholeCursor
+
+if TYPE_CHECKING:
+    from django_aio.db.types import Managed
 
 # So long does a request wait for the test.
 TURN_SECONDS = 10.0
@@ -81,7 +84,7 @@ class SharedMemory(MemoryPool):
 class Memory:
     """One shared database. Made and used by the thread of the test, to which `wrapper` belongs."""
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Managed) -> None:
         self._wrapper = wrapper
         self._turns = Turns()
         # Where the test is a task it keeps its lease for as long as it shares it.
@@ -94,7 +97,8 @@ class Memory:
         self._physical = wrapper.connection
         for name in ("_commit", "_rollback", "_set_autocommit"):
             setattr(wrapper, name, functools.partial(self._in_turn, getattr(wrapper, name)))
-        wrapper.create_cursor = functools.partial(self._cursor, wrapper.create_cursor)
+        create_cursor = functools.partial(self._cursor, wrapper.create_cursor)
+        wrapper.create_cursor = create_cursor  # type: ignore[method-assign]
 
     def _in_turn(self, method: Callable[..., Any], *args: Any) -> Any:
         """Call `method` when it is the test's turn, which lasts while a transaction is open."""

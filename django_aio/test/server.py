@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from django_aio.core.servers.asgi import Server
+from django_aio.protocols.exchange import Application
 
 # Seconds. So long may a request go on when its test is over, or the server stops; then it is cut
 # off, and has as long again for what it must do to end.
@@ -20,7 +21,10 @@ class LiveServer(Server):
     """
 
     def __init__(
-        self, application: Any, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]
+        self,
+        application: Application,
+        prepare: Callable[[], Awaitable[None]],
+        ready: Callable[[], None],
     ) -> None:
         super().__init__(application)
         self.config.app = application
@@ -28,7 +32,7 @@ class LiveServer(Server):
         self._prepare = prepare
         self._ready = ready
 
-    async def startup(self, sockets: Any = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, in this order: what the test shares, the application's lifespan, serving."""
         self._loop = asyncio.get_running_loop()
         await self._prepare()

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_aio.bridge import in_bridge
 from django_aio.db.backends.utils import CursorOpener
+
+if TYPE_CHECKING:
+    from django.test.testcases import _DatabaseFailure
 
 
 def forbid(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +26,7 @@ def forbid(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(upstream)
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: _DatabaseFailure, *args: Any, **kwargs: Any) -> Any:
         in_coroutine = asyncio._get_running_loop() is not None and not in_bridge()
         if in_coroutine and self.wrapped.__name__.endswith("cursor"):
             return CursorOpener(lambda caller: upstream(self), "")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from asgiref.sync import (
@@ -37,7 +37,7 @@ def make_middleware_decorator(upstream: Callable[..., Any]) -> Callable[..., Any
     """`make_middleware_decorator()`: the hooks may wait if the view is a coroutine function."""
 
     @functools.wraps(upstream)
-    def make_middleware_decorator(middleware_class: Any) -> Callable[..., Decorator]:
+    def make_middleware_decorator(middleware_class: type) -> Callable[..., Decorator]:
         make_decorator = upstream(middleware_class)
 
         def _make_decorator(*args: Any, **kwargs: Any) -> Decorator:
@@ -64,7 +64,9 @@ def multi_decorate(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(upstream)
-    def _multi_decorate(decorators: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _multi_decorate(
+        decorators: Decorator | Iterable[Decorator], method: Callable[..., Any]
+    ) -> Callable[..., Any]:
         return upstream(decorators, _done_in_views(method))  # type: ignore[no-any-return]
 
     return _multi_decorate
@@ -76,7 +78,7 @@ def _done_in_views(method: Callable[..., Any]) -> Callable[..., Any]:
     done = done_when_called(method)
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+    def call(self: object, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         return (done if isinstance(self, views.View) else method)(self, *args, **kwargs)
 
     return markcoroutinefunction(call)
@@ -108,7 +110,7 @@ async def _await(answer: Awaitable[Any]) -> Any:
     return await answer
 
 
-def _asynchronous(view: View, decorated: View, middleware_class: Any) -> View:
+def _asynchronous(view: View, decorated: View, middleware_class: type) -> View:
     """The coroutine function that runs the synchronous `decorated` where the policy says."""
 
     @functools.wraps(view)

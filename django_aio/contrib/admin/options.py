@@ -19,7 +19,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from types import CoroutineType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 from asgiref.sync import iscoroutinefunction
@@ -34,6 +34,10 @@ from django_aio.hooks import adopt, adopting, hook, is_hook, is_upstream, refusa
 from django_aio.policy import in_thread, is_cooperative
 from django_aio.policy.parts import name_of
 
+if TYPE_CHECKING:
+    from django.contrib.admin.options import ModelAdmin
+    from django.db.models import Model
+
 REMEDY = "In a coroutine call that code with 'await run(...)', such as 'await run(view, request)'."
 # Django copies the attributes of views, and calls any method as a plain function.
 ALL = ("",)
@@ -43,7 +47,7 @@ Actions = dict[str, Any]
 adopt_class = functools.partial(adopt, remedy=REMEDY, unmarked=ALL)
 
 
-def adopt_admin(cls: Any) -> None:
+def adopt_admin(cls: type) -> None:
     """Turn the coroutine functions of a `ModelAdmin` or inline class into hooks."""
     adopt_class(cls, prefixes=("has_", "view_on_site"))
     if django.VERSION < (6, 1):
@@ -72,14 +76,14 @@ def get_actions(upstream: Callable[..., Actions]) -> Callable[..., Actions]:
     """
 
     @functools.wraps(upstream)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Actions:
+    def call(self: ModelAdmin[Model], *args: Any, **kwargs: Any) -> Actions:
         actions = upstream(self, *args, **kwargs)
         return {name: _prepared(self, name, action) for name, action in actions.items()}
 
     return call
 
 
-def _prepared(model_admin: Any, name: str, action: Any) -> Any:
+def _prepared(model_admin: ModelAdmin[Model], name: str, action: Any) -> Any:
     """An action as Django describes it, by a tuple or from 6.1 on by an object."""
     func = action[0] if isinstance(action, tuple) else action.func
     adapted = _adapted(model_admin, name, func)
@@ -90,7 +94,9 @@ def _prepared(model_admin: Any, name: str, action: Any) -> Any:
     return dataclasses.replace(action, func=adapted)
 
 
-def _adapted(model_admin: Any, name: str, func: Any) -> Any:
+def _adapted(
+    model_admin: ModelAdmin[Model], name: str, func: Callable[..., Any]
+) -> Callable[..., Any]:
     if is_hook(func):
         return func
     if iscoroutinefunction(func):
@@ -103,7 +109,9 @@ def _adapted(model_admin: Any, name: str, func: Any) -> Any:
     return func if trusted else in_thread(func, "action")
 
 
-def lookup_field(name: Any, obj: Any, model_admin: Any = None) -> tuple[Any, Any, Any]:
+def lookup_field(
+    name: str | Callable[..., Any], obj: Model, model_admin: BaseModelAdmin[Model] | None = None
+) -> tuple[Any, Any, Any]:
     """Stands in for `lookup_field()` where a value is shown. Returns what that returns.
 
     What a coroutine function returns is awaited, one column after another.

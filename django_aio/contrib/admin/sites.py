@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction
 from django.contrib.admin.sites import AdminSite
@@ -27,6 +27,15 @@ from django_aio.hooks import MARKS, adopting, attributes_of
 from django_aio.policy import in_thread
 from django_aio.policy.classes import blocking_methods
 
+if TYPE_CHECKING:
+    from django.contrib.admin.views import autocomplete
+
+    class AutocompleteJsonView(autocomplete.AutocompleteJsonView):
+        """Django's view, as `AdminSite` calls it."""
+
+        admin_site: AdminSite
+
+
 View = Callable[..., Any]
 
 
@@ -38,7 +47,7 @@ def admin_view(upstream: Callable[..., View]) -> Callable[..., View]:
     """`AdminSite.admin_view`: a view that is a coroutine function is awaited."""
 
     @functools.wraps(upstream)
-    def admin_view(self: Any, view: View, *args: Any, **kwargs: Any) -> View:
+    def admin_view(self: AdminSite, view: View, *args: Any, **kwargs: Any) -> View:
         if not iscoroutinefunction(view):
             return upstream(self, view, *args, **kwargs)
         guarded = upstream(self, _copied(as_sync(view), view), *args, **kwargs)
@@ -66,7 +75,7 @@ def build_app_dict(upstream: View) -> View:
     """`AdminSite._build_app_dict`: permissions are asked where the policy says."""
 
     @functools.wraps(upstream)
-    def _build_app_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def _build_app_dict(self: AdminSite, *args: Any, **kwargs: Any) -> Any:
         return where_trusted(upstream, self, PERMISSIONS)(self, *args, **kwargs)
 
     return _build_app_dict
@@ -76,13 +85,13 @@ def autocomplete(upstream: View) -> View:
     """`AutocompleteJsonView.get`: the admin classes are searched where the policy says."""
 
     @functools.wraps(upstream)
-    def get(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def get(self: AutocompleteJsonView, *args: Any, **kwargs: Any) -> Any:
         return where_trusted(upstream, self.admin_site, SEARCH)(self, *args, **kwargs)
 
     return get
 
 
-def where_trusted(func: View, site: Any, names: tuple[str, ...]) -> View:
+def where_trusted(func: View, site: AdminSite, names: tuple[str, ...]) -> View:
     """The function as one that goes to a thread if a registered class is not trusted.
 
     Those of its methods count whose names start with one of `names`.
@@ -90,13 +99,13 @@ def where_trusted(func: View, site: Any, names: tuple[str, ...]) -> View:
     if in_bridge():
         on_list = listed()
         for model_admin in site._registry.values():
-            cls: Any = type(model_admin)
+            cls = type(model_admin)
             if _may_block(cls, names, on_list):
                 return in_thread(func, "methods of the admin class", of=cls)
     return func
 
 
 @functools.lru_cache(maxsize=4096)
-def _may_block(cls: Any, names: tuple[str, ...], on_list: tuple[str, ...]) -> bool:
+def _may_block(cls: type, names: tuple[str, ...], on_list: tuple[str, ...]) -> bool:
     """Whether the class has such a method of its own that is not trusted. The list matters too."""
     return any(name.startswith(names) for name in blocking_methods(cls))

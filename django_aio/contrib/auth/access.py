@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_aio.awaiting import await_value
 from django_aio.policy.parts import name_of
+
+if TYPE_CHECKING:
+    from django.contrib.auth.mixins import PermissionRequiredMixin, UserPassesTestMixin
+    from django.http import HttpRequest
 
 Dispatch = Callable[..., Any]
 
@@ -57,7 +61,7 @@ def dispatch_if_passed(upstream: Dispatch) -> Dispatch:
     """
 
     @functools.wraps(upstream)
-    def dispatch(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    def dispatch(self: UserPassesTestMixin, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         get_test_func = self.get_test_func
 
         def get_awaited() -> Callable[[], Any]:
@@ -65,7 +69,7 @@ def dispatch_if_passed(upstream: Dispatch) -> Dispatch:
             message = refusal(f"{type(self).__qualname__}.test_func()")
             return lambda: await_value(test_func(), message)
 
-        self.get_test_func = get_awaited
+        self.get_test_func = get_awaited  # type: ignore[method-assign]
         try:
             return upstream(self, request, *args, **kwargs)
         finally:
@@ -78,10 +82,14 @@ def dispatch_if_permitted(upstream: Dispatch) -> Dispatch:
     """`PermissionRequiredMixin.dispatch`: the answer of `has_permission()` is awaited."""
 
     @functools.wraps(upstream)
-    def dispatch(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    def dispatch(
+        self: PermissionRequiredMixin, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> Any:
         has_permission = self.has_permission
         message = refusal(f"{type(self).__qualname__}.has_permission()")
-        self.has_permission = lambda: await_value(has_permission(), message)
+        self.has_permission = (  # type: ignore[method-assign]
+            lambda: await_value(has_permission(), message)
+        )
         try:
             return upstream(self, request, *args, **kwargs)
         finally:

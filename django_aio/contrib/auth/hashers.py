@@ -101,7 +101,7 @@ def _make(factory: Callable[[], Any]) -> Any:
     return hasher
 
 
-def _hopping(hasher: Any, name: str) -> Callable[..., Any]:
+def _hopping(hasher: hashers.BasePasswordHasher, name: str) -> Callable[..., Any]:
     """The method `name` of a hasher, in a thread if called inside the bridge."""
 
     @sensitive_variables()  # error reports must not show the password here

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
+from django.http import HttpRequest
 
 # Where Django keeps what each of the two found.
 FOUND, AWAITED = "_cached_user", "_acached_user"
@@ -23,7 +24,7 @@ def get_user(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """What `request.user` calls: what has been awaited already is it."""
 
     @functools.wraps(upstream)
-    def get_user(request: Any) -> Any:
+    def get_user(request: HttpRequest) -> Any:
         _share(request, AWAITED, FOUND)
         return upstream(request)
 
@@ -34,20 +35,20 @@ def auser(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """What `request.auser` calls: what `request.user` has found already is it."""
 
     @functools.wraps(upstream)
-    async def auser(request: Any) -> Any:
+    async def auser(request: HttpRequest) -> Any:
         _share(request, FOUND, AWAITED)
         return await upstream(request)
 
     return auser
 
 
-def _share(request: Any, found: str, missing: str) -> None:
+def _share(request: HttpRequest, found: str, missing: str) -> None:
     state = vars(request)
     if missing not in state and found in state and _is_of_session(request, state[found]):
         state[missing] = state[found]
 
 
-def _is_of_session(request: Any, user: Any) -> bool:
+def _is_of_session(request: HttpRequest, user: Any) -> bool:
     """Whether the session is still that of a user who was found before. Asks no database."""
     known = getattr(getattr(request, "session", None), "_session_cache", None)
     if known is None:
@@ -64,7 +65,7 @@ def changes_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(upstream)
-    def change(request: Any, *args: Any, **kwargs: Any) -> Any:
+    def change(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         result = upstream(request, *args, **kwargs)
         _agree(request)
         return result
@@ -76,7 +77,7 @@ def achanges_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`alogin()` and `alogout()`: `request.user` and `request.auser()` answer with the new user."""
 
     @functools.wraps(upstream)
-    async def change(request: Any, *args: Any, **kwargs: Any) -> Any:
+    async def change(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         result = await upstream(request, *args, **kwargs)
         _agree(request)
         return result
@@ -84,7 +85,7 @@ def achanges_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return change
 
 
-def _agree(request: Any) -> None:
+def _agree(request: HttpRequest) -> None:
     """Both spellings answer with what Django has set for `request.user`."""
     if not (hasattr(request, "user") and hasattr(request, "auser")):
         return

@@ -18,7 +18,7 @@ import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from typing import IO, Any
+from typing import IO, cast
 
 from asgiref.sync import ThreadSensitiveContext
 from django.core import signals
@@ -67,7 +67,7 @@ def handle(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
             feed = Feed(receive, "http")
             upload = Upload(feed, self.read_body)
             try:
-                await _answer(self, scope, upload, feed.pump, send)
+                await _answer(self, scope, cast("IO[bytes]", upload), feed.pump, send)
             finally:
                 upload.discard()
         else:
@@ -83,7 +83,11 @@ def handle(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
 
 
 async def _answer(
-    handler: ASGIHandler, scope: Scope, body: Any, listen: Callable[[], Awaitable[None]], send: Send
+    handler: ASGIHandler,
+    scope: Scope,
+    body: IO[bytes],
+    listen: Callable[[], Awaitable[None]],
+    send: Send,
 ) -> None:
     """Answer one request, for as long as its client waits."""
     async with UntilDisconnect(listen) as guard:

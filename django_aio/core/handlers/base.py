@@ -16,16 +16,33 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, async_to_sync, iscoroutinefunction
 from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from django_aio.bridge import in_bridge, run, wait
 from django_aio.db import sessions
 from django_aio.policy import in_thread, is_cooperative
+
+if TYPE_CHECKING:
+    from django.core.handlers import base
+
+    class BaseHandler(base.BaseHandler):
+        """Django's class, with what its stub does not have and what is noted here."""
+
+        _aio_bridged: bool
+        _middleware_chain: Callback
+        _template_response_middleware: list[Callback]
+
+    class Response(HttpResponseBase):
+        """A response that may have to be rendered."""
+
+        render: Callback
+
 
 Callback = Callable[..., Any]
 
@@ -39,7 +56,7 @@ def load_middleware(upstream: Callback) -> Callback:
     """`BaseHandler.load_middleware`: the synchronous chain, inside the bridge if asynchronous."""
 
     @functools.wraps(upstream)
-    def load_middleware(self: Any, is_async: bool = False) -> None:
+    def load_middleware(self: BaseHandler, is_async: bool = False) -> None:
         self._aio_bridged = is_async
         token = _loading.set(is_async)
         try:
@@ -53,7 +70,7 @@ def load_middleware(upstream: Callback) -> Callback:
     return load_middleware
 
 
-def is_bridged(handler: Any) -> bool:
+def is_bridged(handler: object) -> bool:
     """Whether the handler's chain runs inside the bridge."""
     return getattr(handler, "_aio_bridged", False)
 
@@ -63,7 +80,7 @@ def adapt_method_mode(upstream: Callback) -> Callback:
 
     @functools.wraps(upstream)
     def adapt_method_mode(
-        self: Any,
+        self: BaseHandler,
         is_async: bool,
         method: Callback,
         method_is_async: bool | None = None,
@@ -95,7 +112,7 @@ def make_view_atomic(upstream: Callback) -> Callback:
     """
 
     @functools.wraps(upstream)
-    def make_view_atomic(self: Any, view: Callback) -> Callback:
+    def make_view_atomic(self: BaseHandler, view: Callback) -> Callback:
         if not is_bridged(self):
             return _atomic_in_thread(self, view)
         if iscoroutinefunction(view):
@@ -109,7 +126,7 @@ def make_view_atomic(upstream: Callback) -> Callback:
         whole = atomic if self._template_response_middleware else _rendering(atomic)
         return in_thread(whole, "view", of=view)
 
-    def _atomic_in_thread(self: Any, view: Callback) -> Callback:
+    def _atomic_in_thread(self: BaseHandler, view: Callback) -> Callback:
         try:
             return upstream(self, view)  # type: ignore[no-any-return]
         except RuntimeError:
@@ -154,7 +171,7 @@ def check_response(upstream: Callback) -> Callback:
 
     @functools.wraps(upstream)
     def check_response(
-        self: Any, response: Any, callback: Callback, name: str | None = None
+        self: BaseHandler, response: Response, callback: Callback, name: str | None = None
     ) -> None:
         upstream(self, response, callback, name)
         if not is_bridged(self):
@@ -173,7 +190,7 @@ def check_response(upstream: Callback) -> Callback:
     return check_response
 
 
-def _callbacks(response: Any) -> list[Callback]:
+def _callbacks(response: HttpResponseBase) -> list[Callback]:
     """What a template response calls when it has been rendered."""
     return getattr(response, "_post_render_callbacks", [])
 
@@ -181,7 +198,7 @@ def _callbacks(response: Any) -> list[Callback]:
 class _Render:
     """A response's `render()`, adapted. Gone when it is called: cached responses are pickled."""
 
-    def __init__(self, response: Any, render: Callback) -> None:
+    def __init__(self, response: Response, render: Callback) -> None:
         self._response = response
         self._render = render
 
@@ -255,7 +272,7 @@ def import_middleware(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
     return import_string
 
 
-def _by_policy(factory: Any, path: str) -> Any:
+def _by_policy(factory: Callback, path: str) -> Any:
     asynchronous = getattr(factory, "async_capable", False)
     if is_cooperative(factory) and (is_mixed_in(factory) or not asynchronous):
         return factory
@@ -264,7 +281,7 @@ def _by_policy(factory: Any, path: str) -> Any:
     return _Threaded(factory, path) if getattr(factory, "sync_capable", True) else factory
 
 
-def is_mixed_in(factory: Any) -> bool:
+def is_mixed_in(factory: object) -> bool:
     """Whether the asynchronous form of a middleware is MiddlewareMixin's."""
     return getattr(factory, "__acall__", None) is MiddlewareMixin.__acall__
 
@@ -310,7 +327,7 @@ class _ThreadedMiddleware:
         self._middleware = middleware
         self._call = in_thread(middleware, "middleware", of=factory)
 
-    def __call__(self, request: Any) -> Any:
+    def __call__(self, request: HttpRequest) -> Any:
         return self._call(request)
 
     def __getattr__(self, name: str) -> Any:

@@ -13,6 +13,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.urls import URLResolver
+
 from django_aio.core.handlers.base import adapt_view
 
 
@@ -20,7 +22,7 @@ def get_resolver(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`get_resolver` where error responses are made."""
 
     @functools.wraps(upstream)
-    def get_resolver(urlconf: Any = None) -> Any:
+    def get_resolver(urlconf: object = None) -> _ErrorHandlers:
         return _ErrorHandlers(upstream(urlconf))
 
     return get_resolver
@@ -29,7 +31,7 @@ def get_resolver(upstream: Callable[..., Any]) -> Callable[..., Any]:
 class _ErrorHandlers:
     """A resolver whose error handlers can be called from anywhere. Used for one response."""
 
-    def __init__(self, resolver: Any) -> None:
+    def __init__(self, resolver: URLResolver) -> None:
         self._resolver = resolver
 
     def resolve_error_handler(self, view_type: int) -> Callable[..., Any]:

@@ -20,9 +20,9 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from django.core.files.base import File
-from django.http import FileResponse
+from django.http import FileResponse, HttpRequest, HttpResponseBase
 
-from django_aio.http import Sender, close, send_body
+from django_aio.http import Sender, StreamingResponse, close, send_body
 from django_aio.protocols.messages import Send
 from django_aio.threads import in_any_thread
 
@@ -32,19 +32,19 @@ BLOCK_SIZE = 2**18
 PATHSEND = "http.response.pathsend"
 
 
-def unwrapped(file: Any) -> Any:
+def unwrapped(file: object) -> Any:
     """What Python opened for a file of Django's."""
     while isinstance(file, File):
         file = file.file
     return file
 
 
-def in_memory(file: Any) -> bool:
+def in_memory(file: object) -> bool:
     """Whether reading the file cannot block."""
     return type(unwrapped(file)) is io.BytesIO
 
 
-def on_disk(file: Any) -> bool:
+def on_disk(file: object) -> bool:
     """Whether it is a regular file, opened by Python itself: no pipe, socket or remote object."""
     file = unwrapped(file)
     if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)) or file.closed:
@@ -64,7 +64,7 @@ def close_unsent(answer: object) -> None:
 class DiskFile:
     """A response whose content is a file on disk. Made in a thread, then sent by one task."""
 
-    def __init__(self, response: Any, request: Any) -> None:
+    def __init__(self, response: StreamingResponse, request: HttpRequest | None) -> None:
         self._response = response
         self._blocks = response._iterator
         self._over = False  # read to its end, or not to be read, and closed
@@ -109,7 +109,7 @@ class DiskFile:
                 await in_any_thread(self._close)
 
 
-def path_to_send(response: Any, request: Any) -> str | None:
+def path_to_send(response: StreamingResponse, request: HttpRequest | None) -> str | None:
     """The absolute path of a response's file, if the server can send it in its place.
 
     It can if it offers to, and what is under that path is all that the response would send.
@@ -130,6 +130,6 @@ def path_to_send(response: Any, request: Any) -> str | None:
     return os.path.abspath(file.name) if sized else None
 
 
-def _is_whole(response: Any) -> bool:
+def _is_whole(response: HttpResponseBase) -> bool:
     encoded = any(name in response.headers for name in ("Content-Encoding", "Content-Range"))
     return response.status_code == 200 and not encoded

@@ -22,12 +22,20 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.http import FileResponse, StreamingHttpResponse
+from django.core.handlers.asgi import ASGIHandler
+from django.http import FileResponse, HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from django_aio.bridge import run
 from django_aio.core.handlers.ahead import Ahead
 from django_aio.core.handlers.files import DiskFile, in_memory, on_disk
-from django_aio.http import Sender, aclose, close, runs_on_loop, send_body
+from django_aio.http import (
+    Sender,
+    StreamingResponse,
+    aclose,
+    close,
+    runs_on_loop,
+    send_body,
+)
 from django_aio.protocols.messages import Send
 from django_aio.threads import in_any_thread
 
@@ -38,7 +46,7 @@ def run_get_response(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., A
     """`ASGIHandler.run_get_response`: a file response knows the request that it answers."""
 
     @functools.wraps(upstream)
-    async def run_get_response(self: Any, request: Any) -> Any:
+    async def run_get_response(self: ASGIHandler, request: HttpRequest) -> Any:
         response = await upstream(self, request)
         if isinstance(response, FileResponse):
             response._aio_request = request  # type: ignore[attr-defined]
@@ -51,8 +59,8 @@ def send_response(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awa
     """`ASGIHandler.send_response`: see the module."""
 
     @functools.wraps(upstream)
-    async def send_response(self: Any, response: Any, send: Send) -> None:
-        if not isinstance(response, StreamingHttpResponse):
+    async def send_response(self: ASGIHandler, response: HttpResponseBase, send: Send) -> None:
+        if not isinstance(response, StreamingResponse):
             await upstream(self, response, send)
         elif response.is_async or not _is_iterated_by_django(type(response)):
             try:
@@ -71,7 +79,7 @@ def _is_iterated_by_django(cls: type[StreamingHttpResponse]) -> bool:
     return all(getattr(cls, name) is getattr(StreamingHttpResponse, name) for name in own)
 
 
-async def _send_synchronous(sender: Sender, response: Any, send: Send) -> None:
+async def _send_synchronous(sender: Sender, response: StreamingResponse, send: Send) -> None:
     """Send a response whose content is a synchronous iterator."""
     if getattr(response, "file_to_stream", None) is not None:
         await _send_file(sender, response, send)
@@ -82,7 +90,7 @@ async def _send_synchronous(sender: Sender, response: Any, send: Send) -> None:
         await ahead.send(send_body(sender, response, send, ahead))
 
 
-async def _send_file(sender: Sender, response: Any, send: Send) -> None:
+async def _send_file(sender: Sender, response: StreamingResponse, send: Send) -> None:
     """Send a FileResponse whose content is still the file that the view gave it."""
     file = response.file_to_stream
     prepared: DiskFile | None = getattr(response, "_aio_prepared", None)
@@ -101,7 +109,7 @@ async def _in_thread_of_request(func: Callable[..., Any], *args: Any) -> Any:
 
 
 async def _send_chunks(
-    sender: Sender, response: Any, send: Send, call: Callable[..., Awaitable[Any]]
+    sender: Sender, response: StreamingResponse, send: Send, call: Callable[..., Awaitable[Any]]
 ) -> None:
     """Send what `call(next, iterator)` returns, one chunk after the other."""
     iterator = response._iterator

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -22,10 +22,8 @@ import uvicorn
 from django.core.servers.basehttp import WSGIRequestHandler
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from django_aio.protocols.exchange import Application
+from django_aio.protocols.messages import Receive, Scope, Send
 
 logger = logging.getLogger("django.server")
 
@@ -42,7 +40,7 @@ class Server(uvicorn.Server):
     Belongs to the thread that runs it; only `stop()` may be called from any other.
     """
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Application) -> None:
         super().__init__(
             uvicorn.Config(
                 Logged(application),
@@ -134,7 +132,7 @@ class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 class Logged:
     """An ASGI application whose requests are logged. Called by the loop's thread."""
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Application) -> None:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +150,7 @@ class Logged:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = size = 0
 
-        async def counting_send(message: Message) -> None:
+        async def counting_send(message: Mapping[str, Any]) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -176,7 +174,7 @@ def _logging_handshake(scope: Scope, send: Send) -> Send:
     """Log what became of the handshake: accepted, refused, or answered by a response."""
     open = False
 
-    async def logging_send(message: Message) -> None:
+    async def logging_send(message: Mapping[str, Any]) -> None:
         nonlocal open
         status = {
             "websocket.accept": 101,

@@ -58,7 +58,8 @@ class ASGIServer(WSGIServer):
         global _server
         from django_aio.core.servers.asgi import Server  # imports uvicorn
 
-        _server = Server(self.get_app())
+        application: Any = self.get_app()
+        _server = Server(application)
         _server.run(sockets=[self.socket])
 
 

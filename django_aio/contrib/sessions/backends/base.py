@@ -13,10 +13,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_aio.bridge import in_bridge
 from django_aio.policy.classes import class_in_thread
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
 
 # What reaches the store. Whatever else an engine overrides is called from these.
 ENTRIES = (
@@ -49,7 +52,7 @@ def aget_session(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(upstream)
-    async def _aget_session(self: Any, no_load: bool = False) -> Any:
+    async def _aget_session(self: SessionBase, no_load: bool = False) -> Any:
         if no_load or self.session_key is None or hasattr(self, "_session_cache"):
             return await upstream(self, no_load)
         # No await between the look and the setting: the session's tasks are of one loop.

@@ -18,7 +18,7 @@ import inspect
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import connections
@@ -27,7 +27,12 @@ from django.db.models import QuerySet
 from django_aio.awaiting import bridged
 from django_aio.bridge import in_bridge, wait
 
-Flights = dict[tuple[Any, str], asyncio.Future[None]]
+if TYPE_CHECKING:
+    from django.core.cache import CacheHandler
+
+# The alias of a cache, or else its identity, and the key as the store has it.
+Name = tuple[str | int, str]
+Flights = dict[Name, asyncio.Future[None]]
 
 # Who computes what, on each loop. An entry belongs to the task that computes.
 _flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flights] = (
@@ -40,7 +45,7 @@ def create_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`CacheHandler.create_connection`: each context has its own cache object; the alias is one."""
 
     @functools.wraps(upstream)
-    def create_connection(self: Any, alias: str) -> Any:
+    def create_connection(self: CacheHandler, alias: str) -> Any:
         cache = upstream(self, alias)
         cache._aio_alias = alias
         return cache
@@ -53,7 +58,11 @@ def get_or_set(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     def get_or_set(
-        self: Any, key: str, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+        self: BaseCache,
+        key: str,
+        default: object,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        version: int | None = None,
     ) -> Any:
         if not in_bridge():
             return upstream(self, key, default, timeout=timeout, version=version)
@@ -68,11 +77,11 @@ def aget_or_set(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(upstream)
     async def aget_or_set(
-        self: Any,
+        self: BaseCache,
         key: str,
-        default: Any,
-        timeout: Any = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - upstream's, of the entry
-        version: Any = None,
+        default: object,
+        timeout: float | None = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - upstream's, of the entry
+        version: int | None = None,
     ) -> Any:
         if type(self).get_or_set is not BaseCache.get_or_set:
             return await upstream(self, key, default, timeout=timeout, version=version)
@@ -103,7 +112,7 @@ async def _landed(flight: asyncio.Future[None]) -> bool:
     return True
 
 
-async def _lead(flights: Flights, name: Any, store: Callable[..., Any], default: Any) -> Any:
+async def _lead(flights: Flights, name: Name, store: Callable[..., Any], default: object) -> Any:
     """Compute and store a value, for all who want it meanwhile."""
     flight = flights[name] = asyncio.get_running_loop().create_future()
     token = _computing.set(True)
@@ -122,7 +131,7 @@ async def _lead(flights: Flights, name: Any, store: Callable[..., Any], default:
         flight.cancel()  # unless it has ended
 
 
-async def _computed(store: Callable[..., Any], default: Any) -> Any:
+async def _computed(store: Callable[..., Any], default: object) -> Any:
     """Have Django look once more, compute the value and store it.
 
     The first look may have been before another task had stored it.
@@ -135,7 +144,7 @@ async def _computed(store: Callable[..., Any], default: Any) -> Any:
     return await store(default=compute)
 
 
-def evaluate(*values: Any) -> None:
+def evaluate(*values: object) -> None:
     """Run the queries of querysets that will be pickled in a thread, here, on the loop.
 
     In a dictionary too. One that is hidden deeper is evaluated by the thread, a guest.

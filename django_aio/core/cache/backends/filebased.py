@@ -12,8 +12,8 @@ the bridge nothing is different. (Django documentation, "Filesystem caching".)
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import BaseCache
 
@@ -21,6 +21,15 @@ from django_aio.bridge import in_bridge
 from django_aio.core.cache.backends.base import evaluate
 from django_aio.policy import by_policy
 from django_aio.threads import call_in_thread, in_thread_from_bridge
+
+if TYPE_CHECKING:
+    from django.core.cache.backends import filebased
+
+    class FileBasedCache(filebased.FileBasedCache):
+        """Django's class, with what its stub does not have."""
+
+        _dir: str
+
 
 # Directories that this process has made. A set() makes its own again, in the thread. Any thread of
 # a loop may add one: what is added twice is there once.
@@ -32,7 +41,7 @@ def storing(upstream: Callable[..., Any]) -> Callable[..., Any]:
     storing_in_thread = in_thread_from_bridge(upstream)
 
     @functools.wraps(upstream)
-    def call(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: FileBasedCache, key: str, value: object, *args: Any, **kwargs: Any) -> Any:
         evaluate(value)
         return storing_in_thread(self, key, value, *args, **kwargs)
 
@@ -43,7 +52,7 @@ def createdir(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`FileBasedCache._createdir`: each request makes a cache object, few need the directory."""
 
     @functools.wraps(upstream)
-    def _createdir(self: Any) -> None:
+    def _createdir(self: FileBasedCache) -> None:
         if not in_bridge():
             upstream(self)
         elif self._dir not in _made:
@@ -56,7 +65,7 @@ def createdir(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
 def _twin(name: str) -> Callable[..., Any]:
     """An awaitable form that is the whole synchronous method, not a hand-over for each key."""
 
-    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def call(self: FileBasedCache, *args: Any, **kwargs: Any) -> Any:
         return await by_policy(getattr(self, name))(*args, **kwargs)
 
     call.__name__ = f"a{name}"
@@ -67,7 +76,7 @@ def _twin(name: str) -> Callable[..., Any]:
 _set_many = in_thread_from_bridge(BaseCache.set_many)
 
 
-def set_many(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+def set_many(self: FileBasedCache, data: Mapping[str, object], *args: Any, **kwargs: Any) -> Any:
     """`FileBasedCache.set_many`: all values in one hand-over."""
     evaluate(data)
     return _set_many(self, data, *args, **kwargs)

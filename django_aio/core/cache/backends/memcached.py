@@ -18,7 +18,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.utils.functional import cached_property
 
@@ -26,6 +26,17 @@ from django_aio.bridge import in_bridge, wait
 from django_aio.core.cache.backends.base import evaluate
 from django_aio.loops import store
 from django_aio.threads import call_in_thread
+
+if TYPE_CHECKING:
+    from django.core.cache.backends.memcached import BaseMemcachedCache
+
+    class Cache(BaseMemcachedCache):
+        """Django's class, with what its stub does not have."""
+
+        _class: type
+        _options: dict[str, Any]
+        _aio_key: tuple[Any, ...]
+
 
 T = TypeVar("T")
 
@@ -40,7 +51,7 @@ def cache_client(upstream: cached_property[Any]) -> property:
     """`BaseMemcachedCache._cache`: in the bridge, the clients of the running loop."""
     name = "_cache"
 
-    def _cache(self: Any) -> Any:
+    def _cache(self: Cache) -> Any:
         if in_bridge():
             return _clients(self)
         if name not in self.__dict__:
@@ -50,7 +61,7 @@ def cache_client(upstream: cached_property[Any]) -> property:
     return property(_cache)
 
 
-def _clients(cache: Any) -> Clients:
+def _clients(cache: Cache) -> Clients:
     key = cache.__dict__.get("_aio_key")
     if key is None:
         options = sorted((name, repr(value)) for name, value in cache._options.items())
@@ -70,7 +81,7 @@ class Clients:
     Belongs to one loop, whose tasks share it.
     """
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Cache) -> None:
         options = cache._options
         self._new = functools.partial(cache._class, cache.client_servers, **options)
         self._call: Callable[..., Any] = _in_thread
@@ -129,7 +140,7 @@ def _is_pymemcache(client_class: type) -> bool:
     return client_class.__module__.partition(".")[0] == "pymemcache"
 
 
-def _drop_stale(client: Any) -> None:
+def _drop_stale(client: object) -> None:
     """Forget the connections that a server has closed since they were used last."""
     for of_server in getattr(client, "clients", {}).values():
         connection = getattr(of_server, "sock", None)
@@ -155,7 +166,7 @@ class CooperativeSocket:
         """Limit each wait. The socket itself never blocks."""
         self._limit = value
 
-    def connect(self, address: Any) -> None:
+    def connect(self, address: tuple[Any, ...] | str) -> None:
         """Connect. Raises OSError, TimeoutError when the limit is reached."""
         self._wait(asyncio.get_running_loop().sock_connect(self._socket, address))
 

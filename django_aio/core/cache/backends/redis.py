@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
@@ -30,6 +30,20 @@ from django_aio.bridge import in_bridge, run, wait
 from django_aio.core.cache.backends.shared import SharedConnection
 from django_aio.loops import store
 from django_aio.threads import call_in_thread
+
+if TYPE_CHECKING:
+    from django.core.cache.backends.redis import RedisCacheClient
+
+    class CacheClient(RedisCacheClient):
+        """Django's class, with what its stub does not have."""
+
+        _client: type[redis.Redis]
+        _pool_class: type[redis.ConnectionPool]
+        _pool_options: dict[str, Any]
+        _servers: list[str]
+
+        def _get_connection_pool_index(self, write: bool) -> int: ...
+
 
 # They take no time on the server and leave nothing on the connection.
 SHARED = {"GET", "SET", "MGET", "MSET", "DEL", "EXISTS", "EXPIRE", "PERSIST", "INCRBY", "DECRBY"}
@@ -47,7 +61,7 @@ def get_client(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`RedisCacheClient.get_client`: in the bridge, a client that waits on the loop."""
 
     @functools.wraps(upstream)
-    def get_client(self: Any, key: Any = None, *, write: bool = False) -> Any:
+    def get_client(self: CacheClient, key: object = None, *, write: bool = False) -> Any:
         if not in_bridge():
             return upstream(self, key, write=write)
         if not _has_twin(self):
@@ -57,7 +71,7 @@ def get_client(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return get_client
 
 
-def _has_twin(cache_client: Any) -> bool:
+def _has_twin(cache_client: CacheClient) -> bool:
     """Whether everything that the settings chose has an asynchronous form."""
     return (
         cache_client._client is redis.Redis
@@ -66,7 +80,7 @@ def _has_twin(cache_client: Any) -> bool:
     )
 
 
-def _client(cache_client: Any, url: str) -> CooperativeRedis:
+def _client(cache_client: CacheClient, url: str) -> CooperativeRedis:
     """The client of the running loop for one server and one set of options."""
     keys = cache_client.__dict__.setdefault("_aio_keys", {})
     key = keys.get(url)
@@ -79,7 +93,7 @@ def _client(cache_client: Any, url: str) -> CooperativeRedis:
     return client  # type: ignore[return-value]
 
 
-def _key(cache_client: Any, url: str) -> tuple[Any, ...]:
+def _key(cache_client: CacheClient, url: str) -> tuple[Any, ...]:
     """What tells two configurations apart: another instance of the cache has the same."""
     options = cache_client._pool_options.items()
     return (
@@ -89,7 +103,7 @@ def _key(cache_client: Any, url: str) -> tuple[Any, ...]:
     )
 
 
-def _new_client(cache_client: Any, url: str) -> CooperativeRedis:
+def _new_client(cache_client: CacheClient, url: str) -> CooperativeRedis:
     options = {**cache_client._pool_options}
     del options["parser_class"]
     retry = options.get("retry")
@@ -171,7 +185,9 @@ class _Connection(_Twin):
 class _Retry(_Twin):
     """A retry policy, whose pauses are the loop's."""
 
-    def call_with_retry(self, do: Any, fail: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_with_retry(
+        self, do: Callable[..., Any], fail: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Call `do()` as often as the policy allows, and `fail()` between."""
         do, fail = functools.partial(run, do), functools.partial(run, fail)
         return wait(self.twin.call_with_retry(do, fail, *args, **kwargs))

@@ -37,7 +37,7 @@ class Question(NamedTuple):
     command: Sequence[bytes]
     answer: asyncio.Future[Any]
 
-    def give(self, answer: Any) -> None:
+    def give(self, answer: object) -> None:
         """Give the answer, or raise the exception that it is, unless nobody waits any more."""
         if self.answer.done():
             return

@@ -7,11 +7,13 @@ repeat each time what goes to a thread, which is not a fault.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from django.apps import AppConfig
 from django.core.checks import CheckMessage
+from django.core.management.base import BaseCommand
 
 Check = Callable[..., list[CheckMessage]]
 
@@ -22,7 +24,7 @@ def handle(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`Command.handle` of `check`: information is wanted."""
 
     @functools.wraps(upstream)
-    def handle(self: Any, *app_labels: str, **options: Any) -> Any:
+    def handle(self: BaseCommand, *app_labels: str, **options: Any) -> Any:
         token = _asked.set(True)
         try:
             return upstream(self, *app_labels, **options)
@@ -36,7 +38,7 @@ def when_asked(check: Check) -> Check:
     """A system check that finds nothing unless `manage.py check` runs it."""
 
     @functools.wraps(check)
-    def find(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    def find(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
         return check(app_configs, **kwargs) if _asked.get() else []
 
     return find

@@ -21,13 +21,22 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import OutputWrapper
 from django.core.servers.basehttp import WSGIServer
 from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 
 from django_aio.core.servers.basehttp import ASGIServer, get_internal_asgi_application, stop
+
+if TYPE_CHECKING:
+    from django.core.management.commands import runserver
+
+    class Command(runserver.Command):
+        """Django's command, with what `inner_run()` notes."""
+
+        _aio_missing: bool
+
 
 Method = Callable[..., Any]
 
@@ -39,7 +48,7 @@ def add_arguments(upstream: Method) -> Method:
     """`Command.add_arguments`: the option `--wsgi`."""
 
     @functools.wraps(upstream)
-    def add_arguments(self: Any, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(self: Command, parser: argparse.ArgumentParser) -> None:
         upstream(self, parser)
         if type(self).server_cls is WSGIServer:
             parser.add_argument(
@@ -61,7 +70,7 @@ def run(upstream: Method) -> Method:
     """
 
     @functools.wraps(upstream)
-    def run(self: Any, **options: Any) -> None:
+    def run(self: Command, **options: Any) -> None:
         status = 0
         if options["use_reloader"] and os.environ.get(DJANGO_AUTORELOAD_ENV) != "true":
             _let_child_end()
@@ -98,7 +107,7 @@ def inner_run(upstream: Method) -> Method:
     """`Command.inner_run`: choose the server."""
 
     @functools.wraps(upstream)
-    def inner_run(self: Any, *args: Any, **options: Any) -> None:
+    def inner_run(self: Command, *args: Any, **options: Any) -> None:
         if _may_serve_asgi(self, options) and _is_installed():
             self.server_cls = ASGIServer
         self._aio_missing = _may_serve_asgi(self, options) and not _is_installed()
@@ -111,7 +120,7 @@ def get_handler(upstream: Method) -> Method:
     """`Command.get_handler`: the application that the chosen server understands."""
 
     @functools.wraps(upstream)
-    def get_handler(self: Any, *args: Any, **options: Any) -> Any:
+    def get_handler(self: Command, *args: Any, **options: Any) -> Any:
         if self.server_cls is ASGIServer:
             return get_internal_asgi_application()
         return upstream(self, *args, **options)
@@ -123,7 +132,7 @@ def on_bind(upstream: Method) -> Method:
     """`Command.on_bind`: the banner says which kind of server it is, and why."""
 
     @functools.wraps(upstream)
-    def on_bind(self: Any, server_port: int) -> None:
+    def on_bind(self: Command, server_port: int) -> None:
         stdout, banner = self.stdout, io.StringIO()
         self.stdout = OutputWrapper(banner)
         try:
@@ -145,7 +154,7 @@ def on_bind(upstream: Method) -> Method:
     return on_bind
 
 
-def _may_serve_asgi(command: Any, options: dict[str, Any]) -> bool:
+def _may_serve_asgi(command: Command, options: dict[str, Any]) -> bool:
     """Whether neither the caller nor a command derived from Django's asks for another server."""
     return type(command).server_cls is WSGIServer and not options.get("use_wsgi")
 

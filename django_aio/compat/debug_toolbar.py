@@ -11,11 +11,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 from django_aio.bridge import in_bridge
 from django_aio.db import observers
 from django_aio.db.backends.utils import CursorOpener
+from django_aio.db.types import Wrapper
 
 
 @functools.cache
@@ -23,7 +22,7 @@ def wrap_cursor(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`wrap_cursor()`, one for both modules: wrap the connections of tasks too."""
 
     @functools.wraps(upstream)
-    def wrap_cursor(connection: BaseDatabaseWrapper) -> None:
+    def wrap_cursor(connection: Wrapper) -> None:
         wrapped = hasattr(connection, "_djdt_cursor")
         upstream(connection)
         if not wrapped and hasattr(connection, "_djdt_cursor"):
@@ -46,11 +45,9 @@ def _opened_later(open: Callable[..., Any]) -> Callable[..., Any]:
     return cursor
 
 
-def _follow(
-    wrap_cursor: Callable[[Any], None], parent: BaseDatabaseWrapper, connection: BaseDatabaseWrapper
-) -> None:
+def _follow(wrap_cursor: Callable[[Any], None], parent: Wrapper, connection: Wrapper) -> None:
     """Have the connection of a task log where its parent's connection does, if that one logs."""
     logger = vars(parent).get("_djdt_logger")
     if logger is not None:
         wrap_cursor(connection)
-        connection._djdt_logger = logger  # type: ignore[attr-defined]
+        connection._djdt_logger = logger  # type: ignore[union-attr]

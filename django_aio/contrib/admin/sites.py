@@ -28,9 +28,9 @@ from django_aio.policy import in_thread
 from django_aio.policy.classes import blocking_methods
 
 if TYPE_CHECKING:
-    from django.contrib.admin.views import autocomplete
+    from django.contrib.admin.views.autocomplete import AutocompleteJsonView as UpstreamView
 
-    class AutocompleteJsonView(autocomplete.AutocompleteJsonView):
+    class AutocompleteJsonView(UpstreamView):
         """Django's view, as `AdminSite` calls it."""
 
         admin_site: AdminSite

@@ -65,7 +65,7 @@ def adopt_view(cls: type[View]) -> None:
 init_subclass = adopting(View, adopt_view)
 
 
-def as_view(upstream: object) -> Any:
+def as_view(upstream: classmethod[Any, Any, Any]) -> Any:
     """`View.as_view`: make hooks of methods that were decorated after the class was created."""
     make = unbound(upstream)
 

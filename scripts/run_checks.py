@@ -20,9 +20,10 @@ from servers import ADDRESSES, answers
 # What our tests talk to so far.
 USED = ("PostgreSQL", "Redis", "memcached")
 STATIC = (
-    ("lint", ["ruff", "check", "."]),
-    ("format", ["ruff", "format", "--check", "."]),
-    ("types", ["mypy"]),
+    ("lint", ["-m", "ruff", "check", "."]),
+    ("format", ["-m", "ruff", "format", "--check", "."]),
+    ("types", ["-m", "mypy"]),
+    ("parameters that are Any", ["scripts/count_any", "--max", "10"]),
 )
 # Is the SQL that is kept what Django makes? Some ten seconds of it; more by hand.
 FUZZ = ["tests/fuzz_sql.py", "--count", "20000"]
@@ -72,7 +73,7 @@ def static_checks() -> list[str]:
     failed = []
     for name, command in STATIC:
         started = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", *command])
+        done = subprocess.run([sys.executable, *command])
         print(
             f"{name}: {'failed' if done.returncode else 'ok'}, {time.monotonic() - started:.1f} s"
         )

@@ -272,3 +272,51 @@ def test_the_speedups_can_be_left_out():
         "{\"left out by AIO['SPEEDUPS']\"}",
         "[]",
     ]
+
+
+# Where the patches of a module are tested that has no test module of its own name.
+TESTED_IN = {
+    "awaiting": "contrib/auth/test_auth.py",
+    "compat.channels": "test_channels.py",
+    "compat.debug_toolbar": "compat/with_debug_toolbar.py",
+    "compat.silk": "compat/with_silk.py",
+    "contrib.admin.sites": "contrib/admin/test_options.py",
+    "contrib.sessions.backends.base": "contrib/sessions/test_backends.py",
+    "core.handlers.exception": "core/handlers/test_base.py",
+    "core.management.commands.check": "test_checks.py",
+    "core.signals": "protocols/test_lifespan.py",
+    "db.backends.postgresql.patches": "db/backends/test_postgresql.py",
+    "db.backends.utils": "db/test_unsafe.py",
+    "db.connecting": "db/test_states.py",
+    "db.handler": "db/test_chains.py",
+    "db.state": "db/test_chains.py",
+    "db.transaction": "db/test_on_commit.py",
+    "forms.formsets": "forms/test_models.py",
+    "forms.subclasses": "forms/test_policy.py",
+    "middleware": "views/test_long.py",
+    "protocols.routes": "protocols/test_patterns.py",
+    "template.backends.django": "template/test_streams.py",
+    "template.base": "template/test_awaiting.py",
+    "template.defaulttags": "template/test_awaiting.py",
+    "template.loader": "template/test_responses.py",
+    "template.response": "template/test_responses.py",
+    "threads": "contrib/sessions/test_backends.py",
+    "urls": "protocols/test_patterns.py",
+    "utils.asyncio": "core/handlers/test_hops.py",
+    "utils.decorators": "core/cache/test_middleware.py",
+}
+
+
+def test_a_patch_leads_to_its_tests():
+    """By the name of the module that it comes from, or by the table above."""
+    tests = Path(__file__).parent
+    missing = set()
+    for patch in series._SERIES:
+        module = patch.by.partition(":")[0].removeprefix(OURS)
+        *folders, name = module.split(".")
+        folder = tests.joinpath(*folders)
+        mirrored = [folder / f"test_{name}.py", folder / name / f"test_{name}.py"]
+        if patch.by.startswith(OURS) and not any(map(Path.exists, mirrored)):
+            missing.add(module)
+    assert missing == TESTED_IN.keys()
+    assert all((tests / path).exists() for path in TESTED_IN.values())

@@ -10,7 +10,7 @@
   cannot commit.
 
 Called by whoever leaves the block, or in a task of its own where nobody can wait. Guarded by
-`tests/db/test_transaction.py`, `tests/db/test_generators.py` and `tests/db/test_faults.py`.
+`tests/db/test_atomic.py`, `tests/db/test_generators.py` and `tests/db/test_faults.py`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Transactions that can be awaited: `async with transaction.atomic():`, decorators, joined tasks.
 
-Django's `Atomic` decides everything; it runs inside the bridge. Added to it are who may use the
+Django's `Atomic` decides everything; it runs inside the bridge. This package adds who may use the
 connection meanwhile (`turns.py`), and how a block ends (`ending.py`). Entering a block hands out a
-`Block`, and leaving it acts on that, in whichever task (R7).
+`Block`; leaving it acts on that `Block`, in whichever task (R7).
 
-When the hooks of `on_commit()` run, the transaction has ended for them and what they start.
+When the hooks of `on_commit()` run, the transaction has ended for them and for the tasks that they
+start.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def get_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
     return get_connection
 
 
-# What `Atomic` objects were handed out, under the attribute _aio_blocks: a Block, or the connection
-# itself in a plain thread. One object may be used by several tasks and threads.
+# What an `Atomic` object was handed at each entry, in its attribute _aio_blocks: a Block, or in a
+# plain thread the connection itself. Several tasks and threads may use one object:
+# tests/db/test_generators.py, test_one_atomic_object_for_many_tasks.
 Handed = list[tuple[Any, Any]]
 
 
@@ -76,12 +78,12 @@ def _hand_out(atomic: Atomic, what: Block | Wrapper) -> None:
 
 
 def _take_back(atomic: Atomic) -> Any:
-    """What leaves now was handed this: by the same task or thread, last come first."""
+    """Return what this task or thread was handed last, or what its context is in."""
     handed: Handed = vars(atomic).get("_aio_blocks") or []
     who = actor()
     at = next((at for at in reversed(range(len(handed))) if handed[at][0] == who), None)
     if at is None:
-        # Another task closes a generator: the context knows whose block it holds.
+        # Another task closes a generator: its context knows the block that the generator holds.
         at = next((at for at, (_, what) in enumerate(handed) if _is_here(what)), len(handed) - 1)
     return handed.pop(at)[1] if handed else None
 
@@ -91,7 +93,7 @@ def _is_here(what: object) -> bool:
 
 
 def enter(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`Atomic.__enter__`: in a chain, when it is the block's turn."""
+    """`Atomic.__enter__`: in a chain, enter when it is the block's turn."""
 
     @functools.wraps(upstream)
     def __enter__(self: Atomic) -> None:
@@ -129,7 +131,7 @@ def enter(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _begin_on(wrapper: Managed) -> tuple[Any, Turns | None]:
-    """Wait for the turn on a connection; one that was lent may be gone by then: then on another."""
+    """Wait for the turn on a connection, or on another if that was lent and is gone by then."""
     while True:
         leases.forget_lost(wrapper)
         try:
@@ -142,7 +144,7 @@ def _begin_on(wrapper: Managed) -> tuple[Any, Turns | None]:
 
 
 def leave(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`Atomic.__exit__`: in a chain, when all blocks further in have ended."""
+    """`Atomic.__exit__`: in a chain, leave when all blocks further in have ended."""
     _of_django.exit = upstream
 
     @functools.wraps(upstream)
@@ -173,8 +175,8 @@ def _leave_in_thread(
 ) -> None:
     """End a block of a plain thread.
 
-    Raises TransactionManagementError where it was to commit, but a coroutine that the thread waited
-    for had a statement cancelled in it, or left a guest behind.
+    Raises TransactionManagementError if the block was to commit, but a coroutine that the thread
+    waited for had a statement cancelled in it, or left a guest behind.
     """
     spoiled = None
     if wrapper is not None:
@@ -190,22 +192,22 @@ def _leave_in_thread(
     if spoiled is None or wrapper is None:
         return
     if wrapper.in_atomic_block and wrapper.needs_rollback:
-        vars(wrapper)[WHY_SPOILED] = spoiled  # it had no savepoint
+        vars(wrapper)[WHY_SPOILED] = spoiled  # the block had no savepoint
     # That of a test case always rolls back.
     if error is None and not atomic._from_testcase:  # type: ignore[attr-defined]
         raise TransactionManagementError(spoiled)
 
 
 def _in_a_destructor(block: Block) -> bool:
-    """Whether a generator that holds the block may be closed where nobody can wait for the end.
+    """Whether a generator that holds the block may be closed where nobody can wait for its end.
 
-    A synchronous one is closed by whoever drops it. A thread without a loop can wait.
+    Whoever drops a synchronous generator closes it. A thread without a loop can wait.
     """
     return block.wrapper.aio.loop is not None and asyncio._get_running_loop() is not None
 
 
 def _left_by_its_task(atomic: Atomic, block: Block, task: asyncio.Task[Any]) -> None:
-    """A task that had joined has ended: nobody can leave in order what it entered and has left."""
+    """End a block that a joined task has left open at its own end."""
     if block.open and not block.abandoned:
         block.turns.abandon(block)
         end_in_task(block, functools.partial(_of_django.exit, atomic), GeneratorExit())
@@ -233,9 +235,9 @@ def _exit_awaited(self: Atomic, *error: Any) -> None:
 
 
 def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
-    """`@atomic` on a function: on a coroutine function the block lasts until it has returned.
+    """`@atomic` on a function: on a coroutine function the block lasts until the coroutine returns.
 
-    Raises TypeError for an asynchronous generator function: it would hold a transaction open for
+    Raises TypeError for an asynchronous generator function, which would hold a transaction open for
     as long as its consumer pleases.
     """
     if inspect.isasyncgenfunction(func):
@@ -256,7 +258,7 @@ def decorate(self: Atomic, func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recreate(self: Atomic) -> Atomic:
-    """`Atomic._recreate_cm`: each call of a decorated function has an object of its own."""
+    """`Atomic._recreate_cm`: make an object of its own for each call of a decorated function."""
     made = copy.copy(self)
     vars(made).pop("_aio_blocks", None)
     return made

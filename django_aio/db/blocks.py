@@ -1,11 +1,11 @@
 """What an `atomic()` block carries from its entry to its end.
 
-Which block a statement belongs to is known from the context (`contextvars`): a task that starts
-inside a block inherits it, and so joins its transaction (R3).
+The context (`contextvars`) knows which block a statement belongs to: a task that starts inside a
+block inherits it, and so joins its transaction (R3).
 
-A `Block` is what ends the block, too (R7): it knows the logical connection, the turns of its
-transaction and its place there. It is made once, and when it has ended, by whomever, whoever still
-carries it can do nothing with it any more. Guarded by `tests/db/test_generators.py` and
+A `Block` is also what ends the block (R7): it knows the logical connection, the turns of its
+transaction and its place there. It is made once. When it has ended, by whomever, its carriers can
+do nothing with it any more. Guarded by `tests/db/test_generators.py` and
 `tests/db/test_joining.py`.
 """
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Block:
     """One `atomic()` block.
 
-    `open`, `cut_short` and `abandoned` are written under the lock of the turns, `spoiled` by
-    whoever's turn it is, or who leaves a guest behind.
+    `open`, `cut_short` and `abandoned` are written under the lock of the turns; `spoiled` by
+    whoever has the turn, or leaves a guest behind.
     """
 
     __slots__ = (
@@ -59,30 +59,30 @@ class Block:
         self.turns = turns
         self.parent = parent
         self.who = who  # the task or thread that entered it
-        self.joined = joined  # whether that is not of the connection's chain
+        self.joined = joined  # whether `who` belongs to another chain than the connection
         self.open = True
         # Why it was ended from outside, before it was left.
         self.cut_short: str | None = None
-        # Why it must not commit: one of its statements was cancelled, or its guest left behind.
+        # Why it must not commit: a statement in it was cancelled, or a guest in it left behind.
         self.spoiled: str | None = None
-        # Whether the generator that it was entered in is being closed: see generators.py.
+        # Whether the generator that entered it is being closed: see generators.py.
         self.abandoned = False
         self.rolled_back = False
-        # Whether somebody in it has asked for its rollback while another block was the innermost.
+        # Whether code in it has asked for its rollback while another block was the innermost.
         self.needs_rollback = False
         self.generators: tuple[int, ...] = ()
         self.unwatched = 0
-        # Where Django's lists of blocks and savepoints stand inside it.
+        # How long Django's lists of savepoints and blocks are inside it.
         self.depth = (len(wrapper.savepoint_ids), len(wrapper.atomic_blocks))
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is open, and its generator is not being closed, but by this context."""
+        """Whether it is open, and no other context is closing its generator."""
         return self.open and not (self.abandoned and self not in closing.get())
 
     @property
     def is_undone(self) -> bool:
-        """Whether what was done in it is gone: it was rolled back, or one round it."""
+        """Whether its work is gone: it was rolled back, or a block round it was."""
         block: Block | None = self
         while block is not None:
             if block.turns is self.turns and (block.rolled_back or block.cut_short):
@@ -92,9 +92,9 @@ class Block:
 
 
 class Session(Block):
-    """What holds a physical connection outside of transactions: the outermost block of all.
+    """What holds a physical connection outside transactions: the outermost block of all.
 
-    It begins when the chain may have left something in the database session, or wants the
+    A session begins when the chain may have left something in the database session, or wants the
     connection for itself (`sessions.py`).
     """
 
@@ -110,19 +110,19 @@ class Session(Block):
 # The innermost block of this context, of any connection.
 innermost: ContextVar[Block | None] = ContextVar("django_aio_block", default=None)
 
-# The blocks of the generator that this context closes: it alone may use their connection meanwhile.
+# The blocks of the generator that this context closes. It alone may use their connection meanwhile.
 closing: ContextVar[tuple[Block, ...]] = ContextVar("django_aio_closing", default=())
 
 # The open blocks that a suspended asynchronous generator holds, by the id of its frame: see
-# generators.py. Not by the frame: who refers to that keeps alive what the generator refers to.
+# generators.py. The frame itself as a key would keep alive all that the generator refers to.
 # Written by the thread that enters or leaves the block.
 held: dict[int, list[Block]] = {}
 
 
 def joinable(alias: str) -> Block | None:
-    """The innermost open block of this context on a connection of that alias.
+    """The innermost open block of this context on a connection of an alias.
 
-    Nobody joins one whose generator is being closed.
+    Skips a block whose generator is being closed: nobody joins that.
     """
     block = innermost.get()
     while block is not None and not (block.wrapper.alias == alias and block.is_usable):
@@ -131,7 +131,7 @@ def joinable(alias: str) -> Block | None:
 
 
 def known_block(turns: Turns) -> Block | None:
-    """The innermost block of that transaction that this context knows, and may use."""
+    """The innermost block of a transaction that this context knows and may use."""
     block = innermost.get()
     while block is not None and not (block.turns is turns and block.is_usable):
         block = block.parent
@@ -139,7 +139,7 @@ def known_block(turns: Turns) -> Block | None:
 
 
 def is_inside(block: Block) -> bool:
-    """Whether this context was made inside the block, open or not."""
+    """Whether this context was made inside the block, which may have ended."""
     here = innermost.get()
     while here is not None and here is not block:
         here = here.parent
@@ -147,7 +147,7 @@ def is_inside(block: Block) -> bool:
 
 
 def close(block: Block) -> None:
-    """Note that the block has ended: no generator holds it. Under the lock of its turns."""
+    """Note that a block has ended and no generator holds it. Under the lock of its turns."""
     block.open = False
     for frame in block.generators:
         blocks = held.get(frame, [])
@@ -165,7 +165,7 @@ LOST = (
 
 
 def lose_transaction(wrapper: Managed) -> None:
-    """The connection is given up: the transaction that Django has open on it cannot commit."""
+    """Note that the transaction of a connection that is given up cannot commit."""
     if not wrapper.in_atomic_block:
         return
     wrapper.closed_in_transaction = wrapper.needs_rollback = True
@@ -174,14 +174,14 @@ def lose_transaction(wrapper: Managed) -> None:
 
 
 def note_spoiled(wrapper: Wrapper) -> None:
-    """Note why the thread's block cannot commit, after a coroutine that it waited for."""
+    """Note why a thread's block cannot commit, after a coroutine that the thread waited for."""
     turns = None if wrapper.aio is None else wrapper.aio.turns
     block = None if turns is None else turns.transaction
     if block is not None and block.spoiled:
         vars(wrapper)[WHY_SPOILED] = block.spoiled
 
 
-# The attribute of a plain thread's connection that says so.
+# The attribute of a plain thread's connection that says why its block cannot commit.
 WHY_SPOILED = "_aio_spoiled"
 
 
@@ -194,7 +194,7 @@ SESSION_ENDED = (
 
 
 def ended(block: Block | None = None) -> Error:
-    """The error of a task that outlives the transaction, or the session, that it has joined."""
+    """The error of a task that outlives the transaction or session that it has joined."""
     if isinstance(block, Session):
         return InterfaceError(SESSION_ENDED)
     if block is not None and block.cut_short is not None:

@@ -1,9 +1,9 @@
-"""R10: who may leave state in a session past the cursors that he opens.
+"""R10: who may leave state in a session by other means than a raw cursor.
 
-The ORM's statements leave none, so its cursors keep no connection (`leases.py`). Four ways lead
-past that: a wrapper of `execute_wrapper()` that runs other SQL than it was given, an SQL function
-in a queryset that sets something, `raw()` with something else than a query, and what a project does
-with the client's own connection. All end in `leases.keep_state()`.
+The ORM's statements leave none, so its cursors keep no connection (`leases.py`). There are four
+exceptions: a wrapper of `execute_wrapper()` that runs other SQL than it was given, an SQL function
+in a queryset that sets something, `raw()` with something else than a query, and a project's use of
+the client's own connection. All call `leases.keep_state()`. Guarded by `tests/db/test_callers.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from django_aio.db.types import Params, Sql, Wrapper
 
-# Functions of PostgreSQL, and of MySQL, that leave something in the session. In lower case.
-# And the view of settings, which may be updated.
+# Functions of PostgreSQL and MySQL that leave something in the session, in lower case; and
+# PostgreSQL's view of settings, which may be updated.
 FUNCTIONS = ("set_config", "pg_settings", "pg_advisory_lock", "pg_try_advisory_lock", "get_lock(")
 
 _COMMENT = r"--[^\n]*(?:\n|$)|/\*.*?\*/"
@@ -39,21 +39,21 @@ _QUERY = re.compile(
 _INTO = re.compile(r"\binto\b", re.IGNORECASE)
 _WRITES = re.compile(r"(?:insert|merge)\s", re.IGNORECASE)
 
-# Through these goes who opens a cursor as Django tells him to: `open_cursor()` knows of him.
+# The modules that open a cursor for a caller whom `open_cursor()` has judged already.
 OPENERS = (
     leases.__name__,
     "django_aio.db.backends.utils",
     "django_aio.db.backends.postgresql.marks",
     "django.db.backends.sqlite3.operations",  # it has SQLite quote what it logs
 )
-# What is on the way between a project and a connection, besides Django and us.
+# What may stand between a project and a connection: Django, this package and the client.
 BETWEEN = (*OURS, "psycopg")
-# Who asks a connection for Django's cursors. What stands between the two is a tracer.
+# The module that asks the client for Django's cursors. Code between the two is a tracer's.
 BACKENDS = ("django.db.backends.postgresql.base",)
 
 
 if sys.version_info >= (3, 12):
-    # The module of a caller. It makes no frame objects, which cost more than all else here.
+    # The module of a caller, without frame objects, which cost more than all else here.
     module_at = sys._getframemodulename
 else:
 
@@ -70,7 +70,7 @@ _answers: dict[str, bool | None] = {}  # by module; each is judged once
 
 
 def _judged(module: str) -> bool | None:
-    """Whether code of a module is a project's; None where its caller decides."""
+    """Whether a module's code is a project's; None if its caller decides."""
     if module in OPENERS:
         return False
     return None if is_below(module, BETWEEN) else True
@@ -79,10 +79,10 @@ def _judged(module: str) -> bool | None:
 def by_project(depth: int = 2) -> bool:
     """Whether a project's code called the running function, directly or by Django's functions.
 
-    Not where it opened a cursor of Django's. `depth` is that of the caller's frame, as in
-    `sys._getframe()`.
+    False where the project opened one of Django's cursors. `depth` is that of the caller's frame,
+    as in `sys._getframe()`.
     """
-    unknown = False  # whether the code one frame in is neither Django's nor ours
+    unknown = False  # whether the code one frame further in is a project's, or a tracer's
     while (module := module_at(depth)) is not None:
         if module not in _answers:
             _answers[module] = _judged(module)
@@ -93,18 +93,18 @@ def by_project(depth: int = 2) -> bool:
             return True
         unknown = answer is True
         depth += 1
-    return True  # it has handed the function to `run()`
+    return True  # the project has handed the function to `run()`
 
 
 def tell_chain(connection: object) -> None:
-    """A project's code uses a physical connection past Django: its session may carry state."""
+    """Note that a project's code uses a physical connection past Django (R10)."""
     for wrapper in _wrappers():
         if wrapper.connection is connection:
             leases.keep_state(wrapper)
 
 
 def _wrappers() -> Iterator[Any]:
-    """The connection objects that the running task or thread may use: its chain's, and joined."""
+    """The connection objects that the running task or thread may use: its chain's, and shared."""
     yield from connections.all(initialized_only=True)
     yield from (session.wrapper for session in sessions.known.get().values())
     block = innermost.get()
@@ -118,21 +118,21 @@ def leaves_state(sql: object) -> bool:
     return isinstance(sql, str) and _calls_one(sql)
 
 
-@functools.lru_cache(maxsize=1024)  # most are asked again and again
+@functools.lru_cache(maxsize=1024)  # most statements come again and again
 def _calls_one(sql: str) -> bool:
     lower = sql.lower()
     return any(function in lower for function in FUNCTIONS)
 
 
 def is_query(sql: object) -> bool:
-    """Whether SQL that a project has written is one query, and nothing else."""
+    """Whether a project's SQL is one query and nothing else."""
     if not isinstance(sql, str) or _QUERY.fullmatch(sql) is None:
         return False
     return not _INTO.search(sql) or _WRITES.match(_bare(sql)) is not None
 
 
 def look_at_raw(cursor: CursorWrapper, wrapper: Wrapper) -> None:
-    """Look at what `raw()` is about to run on a cursor of its own."""
+    """Judge what `raw()` is about to run on its cursor."""
     execute = cursor.execute
 
     def look_and_execute(sql: Sql, params: Params = None) -> Any:
@@ -143,15 +143,15 @@ def look_at_raw(cursor: CursorWrapper, wrapper: Wrapper) -> None:
     cursor.execute = look_and_execute  # type: ignore[method-assign]
 
 
-# An attribute of a cursor: what watches its statements is running.
+# An attribute of a cursor: the statement that is shown to the wrappers of `execute_wrapper()` now.
 _WATCHED = "_aio_watched"
 
 
 def look_at(cursor: CursorWrapper, sql: object, executor: Callable[..., Any]) -> Callable[..., Any]:
-    """Look at a statement before it runs. Returns what to run it by; call `looked_at()` afterwards.
+    """Judge a statement before it runs. Returns its executor; call `looked_at()` afterwards.
 
-    Whoever watches statements (`execute_wrapper()`) may run others, on this cursor or by the
-    function that he is given; a comment that he adds is not another statement.
+    A wrapper of `execute_wrapper()` may run other statements, on this cursor or by the function
+    that it is given. The same statement with a comment added is not another one.
     """
     wrapper = cursor.db
     if leaves_state(sql) or _WATCHED in vars(cursor):
@@ -163,7 +163,7 @@ def look_at(cursor: CursorWrapper, sql: object, executor: Callable[..., Any]) ->
 
 
 def looked_at(cursor: CursorWrapper) -> None:
-    """The statement that `look_at()` has looked at has ended."""
+    """Note that the statement that `look_at()` has judged has ended."""
     vars(cursor).pop(_WATCHED, None)
 
 

@@ -3,17 +3,18 @@
 Django ties a connection to a thread. Under a loop all requests share one thread, so here it is tied
 to the chain of calls: a task and whatever it waits for.
 
-- R1. Crossing a boundary changes nothing. Who calls across (`run()`, `sync_to_async`,
-  `async_to_sync`) is suspended, so the callee is a guest: it uses the caller's connections, in the
-  caller's transaction.
+- R1. Crossing a boundary changes nothing. A caller that crosses one (`run()`, `sync_to_async`,
+  `async_to_sync`) is suspended, so the callee is its guest: it uses the caller's connections, in
+  the caller's transaction.
 - R2. A new task starts a new chain, with connections of its own.
-- R3. Except inside a transaction: there it joins (`turns.py`).
+- R3. Except inside a transaction: a task that starts there joins it (`turns.py`).
 - R5. When the owner ends, its connections are returned, kept for the next chain as `CONN_MAX_AGE`
-  asks, or closed. The end needs no `await`: it works while the loop shuts down.
+  asks, or closed. The end needs no `await`, so it works while the loop shuts down.
 
 In a plain thread, and in a callback of the loop that belongs to no task, connections are Django's
-own, untouched. `tasks` and `guests` (`guests.py`) say who acts for which chain: each entry is
-written by the task or thread that it names.
+own, untouched. `tasks` and `guests` (`guests.py`) say who acts for which chain; each entry is
+written by the task or thread that it names. Guarded by `tests/db/test_chains.py`,
+`tests/db/test_guests.py` and `tests/test_loops.py`.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ class Chain:
         self.ended = False
         # Whether the generators of its loop were watched when it began: see generators.py.
         self.watched = generators.watch()
-        # Why there is no connection of an alias any more: of a guest that was left behind (R8).
+        # By alias, why a guest that was left behind may not have a connection any more (R8).
         self.refused: dict[str, str] = {}
         if loop is not None:
             idle.shelves(loop).chains.add(self)
 
     def connection(self, handler: ConnectionHandler, alias: str) -> Any:
-        """The logical connection of that alias, made or taken from the store at its first use."""
+        """The logical connection of an alias, made or taken from the shelves at its first use."""
         wrapper = self.wrappers.get(alias)
         if wrapper is None:
             wrapper = self.wrappers[alias] = self._new(handler, alias)
@@ -86,12 +87,12 @@ class Chain:
         return wrapper
 
     def part(self) -> None:
-        """Let go of connections whose leases have ended: another thread is to use the chain."""
+        """Release the connections whose leases have ended: another thread is to use the chain."""
         for wrapper in self.wrappers.values():
             leases.part(wrapper)
 
     def end(self) -> None:
-        """Give every connection back, without waiting. Called on the loop."""
+        """Return every connection, without waiting. Called on the loop."""
         self.ended = True
         while self.wrappers:
             _, wrapper = self.wrappers.popitem()
@@ -100,7 +101,7 @@ class Chain:
             idle.shelves(self.loop).chains.discard(self)
 
     def abandon(self) -> list[asyncio.Task[Any]]:
-        """Close every connection: no loop can take one back any more. Any thread.
+        """Close every connection, because the loop cannot take one back any more. Any thread.
 
         Returns the tasks that acted for the chain.
         """
@@ -124,7 +125,7 @@ class ThreadChain(Chain):
         local = connections._connections  # type: ignore[attr-defined]
         for alias in connections.settings:
             wrapper = getattr(local, alias, None)
-            # Where the thread has joined a transaction it uses that, and nothing of its own.
+            # A thread that has joined a transaction uses its connection, not one of its own.
             if wrapper is not None and (wrapper.in_atomic_block or joinable(alias) is None):
                 self.wrappers[alias] = wrapper
 
@@ -149,15 +150,15 @@ class ThreadChain(Chain):
                 BaseConnectionHandler.__delitem__(connections, alias)
             for alias, wrapper in self.wrappers.items():
                 if before.get(alias) is not wrapper:
-                    # Made by the coroutine, in its loop's thread: from here on it is this thread's.
+                    # The coroutine made it in its loop's thread; from here on it is this thread's.
                     wrapper._thread_ident = _thread()
                     BaseConnectionHandler.__setitem__(connections, alias, wrapper)
 
     def base_blocks(self) -> None:
-        """In the coroutine that begins: the transactions that the thread has open are its own.
+        """Make the thread's open transactions those of the coroutine that begins. Called in it.
 
-        In a request its tasks share the other connections too, instead of opening some. A pool has
-        them at hand, but not the state that a raw cursor has set.
+        In a request the coroutine's tasks share the thread's other connections too, instead of
+        opening their own. With a pool that is needed only where a raw cursor has set state.
         """
         for wrapper in self.wrappers.values():
             if wrapper.in_atomic_block:
@@ -184,15 +185,15 @@ def manage(wrapper: Any, chain: Chain) -> Managed:
 
 tasks: dict[asyncio.Task[Any], Chain] = {}
 
-# The transactions that a task or thread has joined, by alias. A task that goes on when one has
-# ended must not find itself in autocommit mode.
+# The transactions that a task or thread has joined, by alias. A task that outlives one must not
+# find itself in autocommit mode: tests/db/test_joining.py, test_a_task_that_outlives_the_block.
 joined_blocks: weakref.WeakKeyDictionary[Member, dict[str, Block]] = weakref.WeakKeyDictionary()
 
-# The call of asyncio.to_thread() that this context runs in, if it began in a block: visits.py.
+# The call of asyncio.to_thread() that this context runs in, if that began in a block: visits.py.
 visiting: ContextVar[Visit | None] = ContextVar("django_aio_visit", default=None)
 
-# Where asgiref's Local keeps the connections of plain threads. Asked directly, a plain thread pays
-# no more than in stock Django; Local would look for a loop again.
+# Where asgiref's Local keeps the connections of plain threads. Asking it directly costs a plain
+# thread no more than in stock Django; Local would look for a loop again.
 of_thread = vars(connections._connections).get("_storage")  # type: ignore[attr-defined]
 if not isinstance(of_thread, threading.local):
     of_thread = threading.local()  # another asgiref: never found there
@@ -238,7 +239,7 @@ def acting_chain() -> Chain | None:
 
 
 def join_transaction(who: Member, alias: str) -> Managed | None:
-    """The connection of the transaction that `who` was started in, or None if there is none."""
+    """The connection of the transaction that `who` was started in, or None."""
     block = _block_of(who, alias)
     visit = visiting.get()
     if visit is not None:
@@ -249,7 +250,8 @@ def join_transaction(who: Member, alias: str) -> Managed | None:
 def _block_of(who: Member, alias: str) -> Block | None:
     """The block that `who` has joined, or joins now, on a connection of that alias."""
     block = joined_blocks.get(who, {}).get(alias)
-    # A thread of an executor works for one context after another.
+    # A thread of an executor serves one context after another: tests/db/test_joining.py,
+    # test_one_thread_in_one_transaction_after_another.
     if block is not None and (not isinstance(who, threading.Thread) or _is_known(block)):
         if block.open:
             return block
@@ -285,8 +287,8 @@ def joins(who: Member, alias: str, block: Block) -> None:
 def of_plain_thread(wrapper: Managed) -> bool:
     """Whether the running thread uses a connection of its own, outside any chain.
 
-    Tasks of a loop that it runs now and then may have joined its transaction; while it runs itself
-    they do not.
+    Tasks of a loop that the thread runs now and then may have joined its transaction, but they do
+    not run while the thread's own code does.
     """
     return (
         _running_loop() is None
@@ -297,16 +299,16 @@ def of_plain_thread(wrapper: Managed) -> bool:
 
 
 def refusal() -> TransactionManagementError | None:
-    """The error of a guest that was left behind in a transaction, for one that was."""
+    """The error to raise in a guest that was left behind in a transaction, else None."""
     guest = guests.get(_thread()) if _running_loop() is None else None
     refused = {} if guest is None else guest.chain.refused
     return TransactionManagementError(next(iter(refused.values()))) if refused else None
 
 
 def _begin_anew() -> None:
-    """In the child of a fork: it has neither the transactions of its parent nor its connections.
+    """Forget the transactions and connections of the parent, in the child of a fork.
 
-    They are the parent's. Nothing is sent and nothing is closed, which the parent would notice.
+    Nothing is sent or closed: the parent would notice. Guarded by `tests/test_loops.py`.
     """
     for chain in {*tasks.values(), *(guest.chain for guest in guests.values())}:
         for wrapper in chain.wrappers.values():

@@ -1,7 +1,7 @@
 """How a connection object opens and closes its physical connection in a chain.
 
-And what becomes of the object between two chains: it is made what it was, so that whatever code has
-set on it (a tenant, a flag) ends with the chain (R10).
+Between two chains the object is restored to what it was, so that whatever code has set on it (a
+tenant, a flag) ends with the chain (R10). Guarded by `tests/db/test_sessions.py`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def connect(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`BaseDatabaseWrapper.connect`: receivers of `connection_created` prepare every connection.
 
-    What they set in the session is not the chain's, so it keeps no connection; what they set on the
-    connection object stays there.
+    What they set in the session is not the chain's, so the chain need not keep the connection; what
+    they set on the connection object stays there.
     """
 
     @functools.wraps(upstream)
@@ -54,8 +54,8 @@ def _connect(wrapper: Managed, upstream: Callable[[Any], None]) -> None:
         connecting.reset(token)
         if wrapper.connection is not None:
             state.driver.connected(wrapper)
-        # Also of a connect that failed: a thread may still be at it.
-        before["connection"] = wrapper.connection  # nobody's but the chain's
+        # Also after a connect that failed: a thread may still be at it.
+        before["connection"] = wrapper.connection  # the chain's alone, so not pristine
         now = vars(wrapper).items()
         state.pristine.update({n: v for n, v in now if before.get(n, _UNSET) is not v})
 
@@ -64,14 +64,14 @@ _UNSET = object()
 
 
 def remember(wrapper: Managed) -> None:
-    """Note what a connection object is like that no chain has used."""
+    """Note the attributes of a connection object that no chain has used yet."""
     wrapper.aio.pristine = dict(vars(wrapper))
 
 
 def restore(wrapper: Managed) -> None:
-    """Make a connection object what it was when no chain had used it.
+    """Make a connection object what it was before any chain used it.
 
-    Its physical connection, and what Django has worked out about the server, stay.
+    Keeps its physical connection, and what Django has worked out about the server.
     """
     attributes = vars(wrapper)
     state, derived = wrapper.aio, _derived(cast(Hashable, type(wrapper)))
@@ -88,7 +88,7 @@ def restore(wrapper: Managed) -> None:
 
 @functools.cache
 def _derived(wrapper_class: Hashable) -> frozenset[str]:
-    """The cached properties of a class of connections: what is asked for once."""
+    """The names of the cached properties of a class of connections."""
     classes = cast(type, wrapper_class).__mro__
     members = itertools.chain.from_iterable(vars(each).items() for each in classes)
     return frozenset(name for name, value in members if isinstance(value, cached_property))
@@ -107,7 +107,7 @@ def temporary_connection(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]
 
 
 def close(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`BaseDatabaseWrapper.close`: what was in the session is gone, and nobody shares it."""
+    """`BaseDatabaseWrapper.close`: end the session too, whose state is gone."""
 
     @functools.wraps(upstream)
     def close(self: Wrapper) -> None:
@@ -116,7 +116,8 @@ def close(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
         upstream(self)
         vars(self).pop(RAW_CURSOR, None)
         if self.aio is not None and self.connection is None and not self.aio.stateful:
-            sessions.release(self)  # what a third party's engine keeps on the object stays
+            # A third party's engine keeps state on the object, which outlives the close.
+            sessions.release(self)
             self.aio.touched = False
 
     return close
@@ -132,8 +133,9 @@ def _is_held(wrapper: Managed) -> bool:
 def close_if_unusable_or_obsolete(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`BaseDatabaseWrapper.close_if_unusable_or_obsolete`: a coroutine leaves that to its chain.
 
-    Django calls it when a response is closed, which a coroutine may do itself, and it may have to
-    ask the server. A connection that something of the chain holds is not obsolete, whoever asks.
+    Django calls the method when a response is closed, which a coroutine may do itself, and the
+    method may have to ask the server. A connection that the chain holds is not obsolete, whoever
+    asks.
     """
 
     @functools.wraps(upstream)

@@ -1,13 +1,13 @@
-"""How an `atomic()` block ends: the turn, the decision, and what is told to the others.
+"""How an `atomic()` block ends: the turn, the decision, and what the others are told.
 
-- R7. The end acts on what the block was handed out. Where it has ended meanwhile nothing is sent;
-  who thought to commit gets an error.
-- The end is shielded (`shield.py`): the transaction is decided before a cancellation goes on. One
-  that cannot be decided is closed with its connection, which rolls back what was not committed.
-- A block that rolls back waits for nobody further in: their blocks end with it. If it ends by a
-  cancellation, a statement that somebody else has running in it is cancelled on the server.
-- A statement that was cancelled may have ended the whole transaction on the server, so its block
-  cannot commit.
+- R7. The end acts on the `Block` that the entry handed out. If that has ended meanwhile, nothing is
+  sent, and code that meant to commit gets an error.
+- The end is shielded (`shield.py`): the transaction is decided before a cancellation goes on. If it
+  cannot be decided, its connection is closed, which rolls back what was not committed.
+- A block that rolls back does not wait for the blocks further in: they end with it. If a
+  cancellation ends it, a statement that somebody else has running in it is cancelled on the server.
+- A cancelled statement may have ended the whole transaction on the server, so its block cannot
+  commit.
 
 Called by whoever leaves the block, or in a task of its own where nobody can wait. Guarded by
 `tests/db/test_atomic.py`, `tests/db/test_generators.py` and `tests/db/test_faults.py`.
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 
 class _Next(threading.local):
-    """What the very next call of this thread is told, past Django's signatures.
+    """Arguments for the very next call in this thread, which Django's signatures do not have.
 
-    Nothing waits between the telling and the call.
+    Nothing waits between setting one and the call.
     """
 
-    connection: Any = None  # that get_connection() is to return
-    is_awaited = False  # that the end of a block is awaited, so that it may wait
+    connection: Any = None  # what get_connection() is to return
+    is_awaited = False  # whether the end of a block is awaited, so that it may wait
 
 
 next_call = _Next()
@@ -72,14 +72,14 @@ Upstream = Callable[[type[BaseException] | None, BaseException | None, Any], Non
 def end_block(block: Block, upstream: Upstream, error: BaseException | None) -> None:
     """End a block: commit, or roll back where an exception passes or it cannot commit.
 
-    Acts on what the block was handed out. Raises the cancellation that it put off, and
-    TransactionManagementError where it could not commit.
+    Raises the cancellation that the end has put off, and TransactionManagementError where the block
+    could not commit.
     """
     refused = _refusal(block)
     cause = error or refused
     wrapper, turns, who = block.wrapper, block.turns, actor()
     held, cancelled = _take_over(block, cause) if block.open else (False, None)
-    if not block.open:  # already, or since then: nothing of it is left to end
+    if not block.open:  # it had ended, or ended during the wait: nothing is left to end
         if held:
             turns.release(who)
         if error is None:
@@ -97,8 +97,8 @@ def end_block(block: Block, upstream: Upstream, error: BaseException | None) -> 
             upstream(None if cause is None else type(cause), cause, None)
     except BaseException as failure:
         if cause is None and wrapper.in_atomic_block and not isinstance(failure, Exception):
-            # The savepoint is released, but the block reports a cancellation: whoever goes on as
-            # if it had been rolled back must not commit.
+            # The savepoint is released, but the block reports a cancellation: code that takes the
+            # block for rolled back must not commit. Guarded by tests/db/test_faults.py.
             _spoil_outer(block, NOT_ROLLED_BACK)
         close_undecided(wrapper)
         raise
@@ -118,7 +118,7 @@ def end_block(block: Block, upstream: Upstream, error: BaseException | None) -> 
 
 
 def _refusal(block: Block) -> TransactionManagementError | None:
-    """Why the block must not commit, if so."""
+    """The error that says why the block must not commit, or None."""
     if block.open and block.spoiled is not None:
         return TransactionManagementError(block.spoiled)
     who = actor()
@@ -134,15 +134,15 @@ def _name(who: Actor | None) -> str:
 
 
 def _acts_for(block: Block) -> bool:
-    """Whether the running task or thread is of the block's chain, or closes its generator."""
+    """Whether the running task or thread belongs to the block's chain, or closes its generator."""
     return chains.member_of(block.wrapper.aio.chain) or block in closing.get()
 
 
 def _left(block: Block, *, spoils: bool) -> None:
-    """The block has ended."""
+    """Note that the block has ended, for its transaction and the blocks round it."""
     wrapper, turns = block.wrapper, block.turns
     if spoils and block.spoiled and wrapper.in_atomic_block and wrapper.needs_rollback:
-        # It had no savepoint, or it is gone: the block round it has to end the same way.
+        # It had no savepoint, or that is gone: the block round it must roll back too.
         _spoil_outer(block, block.spoiled)
     outer = turns.pop(block)
     if outer is not None and outer.needs_rollback:
@@ -154,7 +154,7 @@ def _left(block: Block, *, spoils: bool) -> None:
 
 
 def _spoil_outer(block: Block, why: str) -> None:
-    """The block round this one can only roll back."""
+    """Make the block round this one roll back."""
     blocks = block.turns.blocks
     if block in blocks[1:]:
         blocks[blocks.index(block) - 1].spoiled = why
@@ -162,7 +162,7 @@ def _spoil_outer(block: Block, why: str) -> None:
 
 
 def end_transaction(wrapper: Managed) -> None:
-    """The transaction is over: who joined it is told so."""
+    """End the transaction for everyone who has joined it."""
     state = wrapper.aio
     turns, session = state.turns, state.session
     if turns is None:
@@ -176,11 +176,11 @@ def end_transaction(wrapper: Managed) -> None:
 
 
 def _take_over(block: Block, cause: BaseException | None) -> tuple[bool, BaseException | None]:
-    """Take the turn to end the block. Returns whether it was taken, and what is to be raised then.
+    """Take the turn to end the block. Returns whether it was taken, and what to raise afterwards.
 
-    A block that commits waits for those further in. One that rolls back does not, and if it does so
-    because its task was cancelled, or a generator is closed, the statement that somebody else has
-    running is cancelled too. If that does not end, the connection is closed.
+    A block that commits waits for the blocks further in. One that rolls back does not. If it rolls
+    back because its task was cancelled, or a generator is closed, the statement that somebody else
+    has running in it is cancelled; if that does not end in time, the connection is closed.
     """
     turns, who = block.turns, actor()
     cancelled = None
@@ -201,7 +201,7 @@ def _take_over(block: Block, cause: BaseException | None) -> tuple[bool, BaseExc
     try:
         turn = turns.ask(who, block, rolls_back=True)
     except TransactionManagementError:
-        return False, cancelled  # it has ended meanwhile
+        return False, cancelled  # the block has ended meanwhile
     if turn is None:
         return True, cancelled
     interrupt(block.wrapper)
@@ -215,14 +215,14 @@ def _take_over(block: Block, cause: BaseException | None) -> tuple[bool, BaseExc
 
 
 def _until_interrupted(wrapper: Managed) -> None:
-    """Wait for a cancel request that is under way: it must not meet the next statement."""
+    """Wait for a cancel request that is under way, which must not hit the next statement."""
     request, wrapper.aio.interrupting = wrapper.aio.interrupting, None
     if request is not None and not _comes(request):
         _sever(wrapper)
 
 
 def _comes(future: concurrent.futures.Future[None]) -> bool:
-    """Wait for a future, however often the task is cancelled. Returns whether it came in time."""
+    """Wait for a future, however often the task is cancelled. Returns whether it was in time."""
     if not in_bridge():
         return bool(concurrent.futures.wait([future], LIMIT).done)
     waited = asyncio.wrap_future(future)
@@ -240,7 +240,7 @@ def _sever(wrapper: Managed) -> None:
 
 
 def end_soon(block: Block, upstream: Upstream, error: BaseException | None) -> None:
-    """End the block in a task of its own. What its chain does next waits its turn."""
+    """End the block in a task of its own. The chain's next statement waits its turn."""
     if not block.open:
         return
     turns, wrapper = block.turns, block.wrapper

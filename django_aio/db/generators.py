@@ -1,18 +1,18 @@
 """Asynchronous generators that are left while they hold a transaction.
 
-A generator that is left by `break` is closed by the loop, a little later and in a task of its own.
-When it holds an open `atomic()` block, what its consumer does meanwhile would still be in that
-block, and be rolled back with it. So the loop's finaliser of generators is wrapped: a block whose
-generator is about to be closed is `abandoned`, and every other statement waits its turn until it
-has ended. (Python documentation, `sys.set_asyncgen_hooks()`; PEP 525.)
+The loop closes a generator that is left by `break`, a little later and in a task of its own. If the
+generator holds an open `atomic()` block, its consumer's statements in between would still be in
+that block, and be rolled back with it. So the loop's finaliser of generators is wrapped: a block
+whose generator is about to be closed is `abandoned`, and every other statement waits its turn until
+the block has ended. (Python documentation, `sys.set_asyncgen_hooks()`; PEP 525.)
 
 The finaliser's task also gets the right context: it ends its own block, and a generator that the
-garbage collector found in the middle of somebody else's block does not join that.
+garbage collector found in the middle of somebody else's block does not join that block.
 
-A generator keeps the finaliser that was set when it was first advanced. One that was advanced
-before anything here ran on its loop is not known; a block that such a generator may hold is
-`unwatched`, and its statements let the loop go on before they are sent, as long as it takes the
-loop to begin closing it.
+A generator keeps the finaliser that was set when it was first advanced, so one that was advanced
+before anything here ran on its loop is not known. A block that such a generator may hold is
+`unwatched`: before a statement in it is sent, the loop goes on for as many turns as it takes to
+begin closing the generator. Guarded by `tests/db/test_generators.py`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ AWAITED = (
     | inspect.CO_GENERATOR
 )
 
-# In how many frames the generator is looked for that a `with` statement stands in: the first, or
-# that behind an ExitStack or a context manager.
+# How many frames may lie between the entry of a block and the generator whose `with` statement
+# enters it: an ExitStack or a context manager adds some.
 NEAR = 4
 
 # How many turns of the loop lie between leaving a generator and the first step of its closing.
@@ -57,14 +57,14 @@ class Finaliser:
         self._upstream = upstream
 
     def __call__(self, generator: AsyncGenerator[Any]) -> None:
-        """The last reference to a generator that has not ended is gone. Any thread."""
+        """Close a generator whose last reference has gone before its end. Any thread."""
         found = held.get(id(getattr(generator, "ag_frame", None)), ())
         blocks = tuple(block for block in found if block.open)
         if blocks:
             for block in blocks:
                 block.turns.abandon(block)
         elif not _collecting:
-            self._upstream(generator)  # dropped by who used it, in whose context it was
+            self._upstream(generator)  # its user has dropped it, and its context is the user's
             return
         closing_context(blocks).run(self._upstream, generator)
 
@@ -78,7 +78,7 @@ def closing_context(blocks: tuple[Block, ...]) -> contextvars.Context:
 
 
 def watch() -> bool:
-    """Wrap the finaliser of the loop that runs in this thread. Returns whether it was before."""
+    """Wrap the finaliser of this thread's running loop. Returns whether it was wrapped before."""
     finaliser = sys.get_asyncgen_hooks().finalizer
     if type(finaliser) is Finaliser:
         return True
@@ -88,7 +88,7 @@ def watch() -> bool:
 
 
 def let_close(block: Block | None) -> None:
-    """Let the loop begin to close a generator that was left, if it was: see above."""
+    """Let the loop begin to close the generator of an unwatched block, if it was left."""
     if block is not None and block.unwatched and in_bridge():
         for _ in range(block.unwatched):
             wait(asyncio.sleep(0))
@@ -110,9 +110,9 @@ def hold(block: Block, frame: FrameType | None, *, watched: bool = True) -> None
 
 
 def hold_bridged(block: Block, frame: FrameType) -> None:
-    """The same for a block that synchronous code in the bridge enters, in a generator.
+    """Note the same for a block that synchronous code enters in a generator inside the bridge.
 
-    That may outlive the `run()` that began it, held by an asynchronous one.
+    That generator may outlive the `run()` that began it, held by an asynchronous one.
     """
     caller: FrameType | None = frame
     for _ in range(NEAR):
@@ -124,8 +124,8 @@ def hold_bridged(block: Block, frame: FrameType) -> None:
         caller = caller.f_back
 
 
-# Whether the garbage collector of Python is at work: what it finalises has nothing to do with the
-# task that happens to run.
+# Whether Python's garbage collector is at work: the generators that it finalises have nothing to do
+# with the task that happens to run.
 _collecting = False
 
 

@@ -1,15 +1,15 @@
 """Guests: threads and coroutines that act for a chain while its owner waits for them (R1, R8).
 
 `sync_to_async()` lets a thread in, `async_to_sync()` a coroutine. Each is a guest for as long as
-its function runs. A caller that is cancelled does not wait for it: then the guest is left behind,
-and takes nothing of the caller's with it.
+its function runs. A caller that is cancelled does not wait for its guest: the guest is left behind.
 
-- Outside a transaction of the caller the thread finishes its work. The connections that it has are
-  its own from now on, in a chain of its own; the caller goes on with others.
-- Inside a transaction of the caller its next statement raises, the one that runs is cancelled on
-  the server, and the block that it was let into can only be rolled back.
+- Outside a transaction of the caller, the thread finishes its work. The connections that it uses
+  become its own, in a chain of its own; the caller goes on with others.
+- Inside a transaction of the caller, the guest's next statement raises, its running statement is
+  cancelled on the server, and the block that it was let into can only be rolled back.
 
-A guest is made by the task that waits, and written by that task and its own thread, under `_lock`.
+A guest is made by the task that waits, and written by that task and the guest's thread, under
+`_lock`. Guarded by `tests/db/test_guests.py`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Guest:
         self._begun = self._done = False
         # The transactions that the caller is in: the guest's statements begin in these blocks.
         self._entered: dict[str, Block] = {}
-        self._manual: set[str] = set()  # where the caller has switched autocommit off by hand
+        self._manual: set[str] = set()  # aliases where the caller has switched autocommit off
         for alias, wrapper in chain.wrappers.items():
             block = own_block(wrapper)
             if block is not None and not isinstance(block, Session):
@@ -85,7 +85,7 @@ class Guest:
         return "a thread that a coroutine waits for"
 
     def connection(self, handler: ConnectionHandler, alias: str) -> Any:
-        """A connection that the chain has not used yet. Called by the guest's thread."""
+        """Return a connection that the chain has not used yet. Called by the guest's thread."""
         with self._lock:
             return connection_of(self.chain, handler, alias, self)
 
@@ -110,7 +110,7 @@ class Guest:
                 self._end_own()
 
     def as_guest(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that acts for the chain while it runs."""
+        """Return a function that calls `func` and acts for the chain while it runs."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with self.acting():
@@ -119,7 +119,7 @@ class Guest:
         return call
 
     def leave(self) -> None:
-        """The caller waits no longer. Called in its task; does not wait. Nothing if it is done."""
+        """Leave the guest behind, unless it is done. Called in the caller's task; does not wait."""
         with self._lock:
             if self._done:
                 return
@@ -137,7 +137,8 @@ class Guest:
                     spoil(block, actors)
             for alias, wrapper in list(chain.wrappers.items()) if self._begun else []:
                 if wrapper.aio.session is not None and wrapper.aio.session.joins:
-                    # Both go on in it, in turn: what the caller does next needs its state.
+                    # Both go on in the session, in turn: the caller's next statement needs its
+                    # state.
                     chains.joins(self, alias, wrapper.aio.session)
                 elif alias in self._manual:
                     own.refused[alias] = LEFT_BEHIND
@@ -151,7 +152,7 @@ class Guest:
                 chains.tasks[task] = own
 
     def _end_own(self) -> None:
-        """The function of a guest that was left behind has returned."""
+        """End the guest's own chain: its function has returned after it was left behind."""
         chain = self.chain
         if chain.loop is None:
             chain.abandon()
@@ -160,9 +161,9 @@ class Guest:
 
 
 def spoil(block: Block, actors: Collection[Any]) -> None:
-    """What was left behind has joined the block, so it cannot commit. Does not wait.
+    """Make a block roll back, because a guest in it was left behind. Does not wait.
 
-    What the `actors` have running in it is cancelled.
+    A statement that one of the `actors` has running in it is cancelled.
     """
     turns = block.turns
     if not block.open:
@@ -201,8 +202,8 @@ def sync_to_async_call(
         except BaseException:
             guest.leave()
             if guest.left:
-                # asgiref brings back what the thread has set: the block that it is in, and that
-                # what needs a thread goes to where it waits for a coroutine.
+                # asgiref brings back what the thread has set in the context: the block that it is
+                # in, and the executor through which its own coroutines reach it. Undo both.
                 innermost.set(before.get(innermost))
                 AsyncToSync.executors.current = before.run(_executor)
             raise
@@ -211,14 +212,14 @@ def sync_to_async_call(
 
 
 def _executor() -> Any:
-    """Where asgiref sends what needs the thread that waits for this coroutine, or None."""
+    """The executor of the thread that waits for this coroutine, as asgiref keeps it, or None."""
     return getattr(AsyncToSync.executors, "current", None)
 
 
 def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """`AsyncToSync.__call__`: the coroutine's task is a guest of the thread that waits for it.
 
-    Inside the bridge it is simply awaited, in the same task.
+    Inside the bridge the coroutine is awaited in the same task.
     """
 
     @functools.wraps(upstream)
@@ -242,14 +243,14 @@ def async_to_sync_call(upstream: Callable[..., Any]) -> Callable[..., Any]:
 async def _called(
     awaitable: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Called by a coroutine, as asgiref does: a hook (`hooks.py`) tells by that who awaits it."""
+    """Call the function inside a coroutine, as asgiref does: `hooks.py` finds the awaiter by it."""
     return await awaitable(*args, **kwargs)
 
 
 def _rooted(
     call: AsyncToSync[..., Any], guest: Guest, begin: Callable[[], None] | None = None
 ) -> AsyncToSync[..., Any]:
-    """A copy of `call` whose coroutine, after `begin()`, acts for the chain as long as it runs."""
+    """Copy `call` so that its coroutine, after `begin()`, acts for the chain while it runs."""
     awaitable = call.awaitable
 
     async def root(*args: Any, **kwargs: Any) -> Any:
@@ -278,7 +279,7 @@ def _rooted(
 
 
 def _copied(call: C) -> C:
-    """What `copy.copy()` does, without asking how: this runs at each crossing."""
+    """Copy an object as `copy.copy()` does, without its look-ups: this runs at each crossing."""
     copied = object.__new__(type(call))
     vars(copied).update(vars(call))
     return copied

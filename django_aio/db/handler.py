@@ -1,9 +1,9 @@
-"""`connections["default"]`: the logical connection of whoever asks, in a chain or a plain thread.
+"""`connections["default"]`: the logical connection of the caller, in a chain or a plain thread.
 
 A member of a chain has the chain's; a task or thread that was started inside a transaction has the
-transaction's; a task that is started under a session has the connection of the session, where no
-other is free. In a plain thread the connections are Django's own, and cost no more than in stock
-Django.
+transaction's; a task that was started under a session has the session's, if it must share it or the
+pool has none free. In a plain thread the connections are Django's own, and cost no more than in
+stock Django.
 
 Called by any task and any thread. (Django documentation, "django.db.connections".) Guarded by
 `tests/db/test_chains.py` and `tests/db/test_joining.py`.
@@ -80,18 +80,18 @@ def getitem(self: ConnectionHandler, alias: str) -> Any:
 
 
 def _usable(wrapper: Wrapper) -> Any:
-    """The chain's connection, or the one that is lent to it."""
+    """The chain's connection, or the one that another chain lends to it."""
     lent = sessions.lender(wrapper) if sessions.known.get() else None
     if lent is None:
         return _after_left_block(wrapper)
     session = lent.aio.session
-    with contextlib.suppress(InterfaceError):  # it ends meanwhile
+    with contextlib.suppress(InterfaceError):  # the session ends meanwhile
         _after_left_block(lent)
     return lent if session is not None and session.open else _usable(wrapper)
 
 
 def _after_left_block(wrapper: Wrapper) -> Any:
-    """The connection, after the end of a block whose generator was left: it is not the caller's."""
+    """Return the connection after waiting for the end of a block whose generator was left."""
     state = wrapper.aio
     if state is None:
         return wrapper
@@ -107,7 +107,7 @@ def _after_left_block(wrapper: Wrapper) -> Any:
 
 
 def _let_transaction_end(state: State, turns: Turns, session: Session) -> None:
-    """Outside of the transaction that somebody has open in a shared session: wait for its end."""
+    """Wait for the end of a transaction in a shared session, unless the caller is in it."""
     who = actor()
     block = innermost.get()
     while block is not None and block.turns is not turns:
@@ -120,14 +120,14 @@ def _let_transaction_end(state: State, turns: Turns, session: Session) -> None:
 
 
 def current_connection(alias: str) -> Any:
-    """The connection with which something of the running task or thread begins."""
+    """The connection that an operation of the running task or thread begins with."""
     return connections[alias]
 
 
 def connection_of(chain: Chain, handler: ConnectionHandler, alias: str, who: Member) -> Any:
-    """The connection of a chain that it has not used yet: of a transaction that it is in, or new.
+    """A connection that a chain has not used yet: that of a transaction to join, or a new one.
 
-    A task that was started in a transaction may have begun with another database.
+    A task that was started in a transaction may have used another database first.
     """
     wrapper = None
     if alias in chain.refused:
@@ -138,7 +138,7 @@ def connection_of(chain: Chain, handler: ConnectionHandler, alias: str, who: Mem
 
 
 def setitem(self: ConnectionHandler, alias: str, wrapper: BaseDatabaseWrapper) -> None:
-    """`connections[alias] = wrapper`, for the chain or thread that says it."""
+    """`connections[alias] = wrapper`, for the calling chain or thread."""
     chain = acting_chain() if self is connections else None
     if chain is None and self is connections and _running_loop() is not None:
         task = _current_task()
@@ -177,11 +177,11 @@ def all_connections(upstream: Callable[..., list[Any]]) -> Callable[..., list[An
 
 
 def begin_request() -> None:
-    """A request begins in the running task: it shares nothing with who has started the server."""
+    """Begin a request in the running task: it shares nothing with what started the server."""
     sessions.begin_request(acting_chain())
     observers.begin_request()
     for alias in connections if settings.DEBUG else ():
-        current_connection(alias)  # whose log is that of the tasks that the request starts
+        current_connection(alias)  # the tasks that the request starts log on it
 
 
 def _join_thread(task: asyncio.Task[Any], alias: str, wrapper: Any) -> Any:
@@ -203,9 +203,9 @@ def _join_thread(task: asyncio.Task[Any], alias: str, wrapper: Any) -> Any:
 
 
 def validate_thread_sharing(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`BaseDatabaseWrapper.validate_thread_sharing`: any thread that acts for the chain may use it.
+    """`BaseDatabaseWrapper.validate_thread_sharing`: allow the threads that act for the chain.
 
-    Another one that got hold of the connection object is refused, as in Django.
+    Any other thread that got hold of the connection object is refused, as in stock Django.
     """
 
     @functools.wraps(upstream)
@@ -224,7 +224,7 @@ def _is_let_in(wrapper: Managed) -> bool:
     task = _current_task() if _running_loop() is not None else None
     who = task or guests.get(_thread()) or threading.current_thread()
     if wrapper.aio.ended_by is not None and wrapper.aio.ended_by == actor():
-        return True  # it ends what it was handed out
+        return True  # it ends a block that it was handed
     session = sessions.known.get().get(wrapper.alias)
     if session is not None and session.open and session.wrapper is wrapper:
         return True

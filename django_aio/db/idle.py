@@ -1,9 +1,9 @@
 """Where connections wait between two chains: the shelves of one event loop.
 
 With `CONN_MAX_AGE` and without a pool, a connection that is still young when its chain ends is kept
-for the next chain, as a thread keeps it for its next request. (Connections of a pool wait there:
-`OPTIONS["pool"]`.) Logical connections without a physical one wait too, because to make one costs
-more than a short statement.
+for the next chain, as a thread keeps it for its next request. (Pooled connections wait in their
+pool.) Logical connections without a physical one wait too, because making one costs more than a
+short statement.
 
 The shelves belong to the store of their loop (`django_aio.loops`), are touched by that loop's
 thread only, and close with the loop. Guarded by `tests/test_loops.py`, `tests/db/test_chains.py`.
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from django_aio.db.state import State
     from django_aio.db.types import Managed, Wrapper
 
-# How many logical connections wait for each alias. More than any server keeps busy on one loop.
+# The most logical connections that wait, for each alias: more than a server keeps busy on one loop.
 MOST_WAITING = 1000
 
 
 class Shelves:
-    """The connections of ended chains, and the chains that live. A user of the loop's store."""
+    """The connections of ended chains, and the living chains. A user of the loop's store."""
 
     def __init__(self) -> None:
         self.idle: dict[str, list[Managed]] = {}  # with the physical connection open
@@ -47,14 +47,14 @@ class Shelves:
         return [wrapper for wrappers in idle.values() for wrapper in wrappers]
 
     async def aclose(self) -> None:
-        """Close every idle connection. What cannot be closed is logged."""
+        """Close every idle connection. Logs those that cannot be closed."""
         for wrapper in self._idle():
             with logged(f"A connection to {wrapper.alias!r}"):
                 # Not wrapper.close(): a guest's thread may have made it.
                 await run(wrapper.aio.driver.drop, wrapper)
 
     def abandon(self) -> set[asyncio.Task[Any]]:
-        """Close the connections of chains too: their loop will never run again. Any thread."""
+        """Close the connections of chains too: the loop will never run again. Any thread."""
         tasks: set[asyncio.Task[Any]] = set()
         for chain in list(self.chains):
             with logged("A connection"):
@@ -81,7 +81,7 @@ def _of_store(found: Store) -> Shelves:
 
 
 def watched_store(wrapper: Managed) -> Store:
-    """The store of the loop that a logical connection belongs to, sure to be closed with it.
+    """The store of a logical connection's loop, made sure to be closed with the loop.
 
     Called inside the bridge, or in a guest thread.
     """
@@ -109,7 +109,7 @@ def take(alias: str, loop: asyncio.AbstractEventLoop) -> Managed | None:
 
 
 def give_back(wrapper: Wrapper) -> None:
-    """At the end of a chain: keep the connection for the next one, or drop it. Never waits.
+    """Keep a connection for the next chain, or drop it, when its chain has ended. Never waits.
 
     A wrapper that was put in place by hand (`connections[alias] = wrapper`) is left alone.
     """
@@ -131,7 +131,7 @@ def give_back(wrapper: Wrapper) -> None:
     state.touched = False
     left = wrapper.execute_wrappers or wrapper.force_debug_cursor or wrapper.in_atomic_block
     if busy or left or state.stateful:
-        return  # somebody may still act on it
+        return  # somebody may still act on the object
     restore(wrapper)
     waiting = shelf.setdefault(wrapper.alias, [])
     while waiting and (len(waiting) >= MOST_WAITING or _expired(waiting[0])):
@@ -142,7 +142,7 @@ def give_back(wrapper: Wrapper) -> None:
 
 
 def sever(wrapper: Wrapper) -> None:
-    """Close the connection whatever it is doing: nobody will use it any more. Any thread."""
+    """Close the connection whatever it is doing, because its chain is gone. Any thread."""
     if wrapper.aio is None:
         return
     state = wrapper.aio
@@ -154,7 +154,7 @@ def sever(wrapper: Wrapper) -> None:
 
 
 def _end_tokens(state: State) -> None:
-    """What still carries a block or a lease of this connection can do nothing with it (R7)."""
+    """End the blocks and the lease: whatever still carries one can do nothing with it (R7)."""
     turns, state.turns = state.turns, None
     state.session = None
     if turns is not None:
@@ -169,7 +169,7 @@ CHAIN_ENDED = (
 
 
 def disown(wrapper: Wrapper) -> None:
-    """In the child of a fork: go on without the connection, which is the parent's."""
+    """Go on without the connection in the child of a fork: it is the parent's."""
     state = wrapper.aio
     if state is None:
         return
@@ -190,7 +190,7 @@ def _expired(wrapper: BaseDatabaseWrapper) -> bool:
 
 
 def _may_stay_open(wrapper: Managed) -> bool:
-    """Whether another chain may have the physical connection: nothing of this one is left on it."""
+    """Whether another chain may have the physical connection: this one has left nothing on it."""
     return not (
         _expired(wrapper)
         or wrapper.in_atomic_block

@@ -1,16 +1,16 @@
-"""R4: how long a logical connection has a physical one of its pool.
+"""R4: how long a logical connection leases a physical one from its pool.
 
 Outside a transaction a pooled connection is leased for one statement, from the opening of a cursor
-to its closing. It stays for longer wherever something could depend on it. A task that begins the
-next statement before it lets the loop go on has the same connection again, unless somebody waits
-for one. In between it is out of sight (`State.kept`): the logical connection is unconnected, as
-after every lease, and who connects it by hand gets another.
+to its closing. The lease lasts longer wherever something could depend on it. A task that begins
+its next statement before it lets the loop go on has the same connection again, unless somebody
+waits for one. In between, the connection is out of sight (`State.kept`): the logical connection is
+unconnected, as after every lease, and code that connects it by hand gets another.
 
-R7: what ends later carries its `Lease`. A lease is made once, and when it has ended, whatever
-still carries it does nothing: a cursor that the garbage collector closes, in whichever task or
-thread, cannot return a connection that somebody else has by now.
+R7: whatever ends later carries its `Lease`. A lease is made once, and when it has ended, its
+carriers do nothing: a cursor that the garbage collector closes, in whichever task or thread, cannot
+return a connection that somebody else has by now.
 
-No end waits: a connection is handed to the loop, which returns it.
+No end waits: it hands the connection to the loop. Guarded by `tests/db/test_leases.py`.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 # The cursors of `raw()`.
 RAW = "django.db.models.sql.query"
 
-# Who may have a cursor for so short a time: its statements leave no state in the session.
+# The modules whose cursors lease for one statement: it leaves no state in the session.
 STATELESS = (
     "django.db.models.sql.compiler",
     RAW,
     "django.core.cache.backends.db",
 )
 
-# What the backends do for themselves, such as savepoints, and questions about the server while they
-# connect. Their cursors, which are not all closed, neither begin a lease nor end one.
+# The backends' own cursors, for savepoints and for questions about the server while they connect.
+# Django does not close them all, so they neither begin a lease nor end one.
 NEUTRAL = ("django.db.backends.base.base", "django.db.backends.sqlite3.base")
 
 
-# An attribute of a plain thread's connection: code that is not the ORM's has had a cursor of it.
+# An attribute of a plain thread's connection: code other than the ORM's has had a cursor of it.
 RAW_CURSOR = "_aio_raw_cursor"
 
 
 def note_cursor(wrapper: Wrapper, caller: str) -> None:
-    """Code of the module `caller` opens a cursor on a plain thread's own connection."""
+    """Note that the module `caller` opens a cursor on a plain thread's own connection."""
     if caller not in STATELESS and not caller.startswith(NEUTRAL):
         vars(wrapper)[RAW_CURSOR] = True
 
@@ -77,14 +77,14 @@ class Lease:
         self.ended = False
 
     def end_cursor(self, token: object) -> None:
-        """A cursor was closed, or collected. Waits for nothing."""
+        """End the part of a cursor that was closed, or collected. Waits for nothing."""
         loop = self.wrapper.aio.loop if self.wrapper.aio is not None else None
         running = asyncio._get_running_loop()
         if loop is None or running is loop or (running is None and self._is_guests()):
             self.cursors.discard(token)
             self.end_if_unused()
         else:
-            # The garbage collector of a thread that has nothing to do with it.
+            # The garbage collector of an unrelated thread.
             on_loop(loop, self.end_cursor, token, otherwise=lambda: None)
 
     def _is_guests(self) -> bool:
@@ -92,15 +92,15 @@ class Lease:
         return guest is not None and guest.chain is self.wrapper.aio.chain
 
     def end_hold(self) -> None:
-        """A block of hold_connection() was left. It was shown to a project's code."""
+        """End a hold_connection() block, in which a project's code had the connection."""
         self.holds -= 1
         self.end_if_unused(shown=True)
 
     def end_if_unused(self, *, shown: bool = False) -> None:
         """Return the connection unless something could depend on it.
 
-        One that was shown to a project's code goes to the pool, for the next who connects to set
-        right.
+        A connection that a project's code has had (`shown`) goes back to the pool, and whoever
+        connects next sets its modes.
         """
         wrapper = self.wrapper
         state = wrapper.aio
@@ -135,7 +135,7 @@ class Lease:
 
 
 def lease_of(wrapper: Managed) -> Lease:
-    """The lease of the physical connection that `wrapper` has, or is about to get."""
+    """The lease of the physical connection that `wrapper` has or is about to get."""
     state = wrapper.aio
     lease: Lease | None = state.lease
     if lease is None or (
@@ -151,9 +151,9 @@ def lease_of(wrapper: Managed) -> Lease:
 def open_cursor(wrapper: Managed, upstream: Callable[[Any], Any], caller: str) -> Any:
     """Open a cursor for code of the module `caller`, leasing a connection if need be.
 
-    Cursors of the ORM and of the database cache give a lease back when they are closed. Anyone else
-    may have set a role, a search path, an advisory lock: then the connection stays with the chain
-    to its end.
+    Cursors of the ORM and of the database cache end their lease when they are closed. Other code
+    may set a role, a search path, an advisory lock: then the connection stays with the chain to the
+    chain's end.
     """
     state = wrapper.aio
     connects = connecting.get() is wrapper
@@ -182,9 +182,9 @@ def open_cursor(wrapper: Managed, upstream: Callable[[Any], Any], caller: str) -
 
 
 def keep_state(wrapper: Wrapper) -> None:
-    """A project may leave state in the session: the connection stays with its chain (R10).
+    """Keep the connection with its chain: a project may leave state in the session (R10).
 
-    Does nothing in a plain thread, and while Django connects: that is done for every connection.
+    Does nothing in a plain thread, and while Django connects: that code prepares every connection.
     """
     if wrapper.aio is None or wrapper.aio.loop is None or connecting.get() is wrapper:
         return
@@ -211,10 +211,10 @@ def _open_to_the_end(wrapper: Managed, upstream: Callable[[Any], Any]) -> Any:
 
 
 def _open_for_a_while(wrapper: Managed, upstream: Callable[[Any], Any], *, collected: bool) -> Any:
-    """Open a cursor whose close, or collection, ends its part of the lease."""
+    """Open a cursor whose closing, or collection, ends its part of the lease."""
     lease = begin_lease(wrapper)
     token = object()
-    lease.cursors.add(token)  # before it connects: who uses a cursor meanwhile must not end it
+    lease.cursors.add(token)  # before connecting, where other cursors must not end the lease
     try:
         cursor = upstream(wrapper)
         lease.connection = wrapper.connection
@@ -222,7 +222,7 @@ def _open_for_a_while(wrapper: Managed, upstream: Callable[[Any], Any], *, colle
         lease.cursors.discard(token)
         lease.end_if_unused()
         raise
-    if collected:  # Django lets go of it without closing it
+    if collected:  # Django drops it without closing it
         weakref.finalize(cursor, lease.end_cursor, token).atexit = False
     close = cursor.close
     holder: Lease | None = lease
@@ -241,7 +241,7 @@ def _open_for_a_while(wrapper: Managed, upstream: Callable[[Any], Any], *, colle
 
 
 def begin_lease(wrapper: Managed) -> Lease:
-    """Mark the connection that is open, or about to be opened, as one that may end soon."""
+    """Mark the connection that is open, or about to be opened, as a short lease."""
     state = wrapper.aio
     if wrapper.connection is not None or not state.pooled:
         return lease_of(wrapper)
@@ -261,13 +261,13 @@ def begin_lease(wrapper: Managed) -> Lease:
 
 
 def end_lease(wrapper: Wrapper) -> None:
-    """Return a connection that nothing depends on, such as after a transaction."""
+    """Return the connection if nothing depends on it, such as after a transaction."""
     if wrapper.aio is not None and wrapper.aio.lease is not None:
         lease_of(wrapper).end_if_unused()
 
 
 def drop_if_ended(wrapper: Wrapper) -> None:
-    """Drop what Django has connected anew, at the end of a block, for a chain that has ended."""
+    """Drop a connection that Django has opened, at the end of a block, for an ended chain."""
     if wrapper.aio is None or wrapper.aio.chain is None or not wrapper.aio.chain.ended:
         return
     if wrapper.connection is not None:
@@ -285,13 +285,13 @@ def _take_up(wrapper: Managed, state: State) -> None:
 
 
 def part(wrapper: Wrapper) -> None:
-    """Return a connection that was kept for the task's next statement. Called on its loop."""
+    """Release a connection that was kept for the task's next statement. Called on its loop."""
     if wrapper.aio is not None and wrapper.aio.kept is not None:
         wrapper.aio.driver.part(wrapper)
 
 
 def _part(wrapper: Wrapper, state: State) -> None:
-    """The task has let the loop go on: others may have the connection."""
+    """Release the kept connection, because the task has let the loop go on."""
     state.parting = False
     part(wrapper)
 
@@ -299,14 +299,14 @@ def _part(wrapper: Wrapper, state: State) -> None:
 def forget_lost(wrapper: Managed) -> None:
     """R12: outside a transaction, go on without a connection that was lost, killed or closed.
 
-    The next use connects anew. Not where it carried state, such as a tenant's role: as in Django,
-    every statement fails then until the connection is closed.
+    The next use connects anew. Where the connection carried state, such as a tenant's role, every
+    statement fails until the connection is closed, as in stock Django.
     """
     state = wrapper.aio
     if wrapper.connection is None or wrapper.in_atomic_block:
         return
     if state.session is not None and state.session.joins:
-        return  # what the chain has set is lost with it: that must not go unnoticed
+        return  # the state that the chain has set is lost: that must not go unnoticed
     if state.driver.is_lost(wrapper):
         state.driver.drop(wrapper)
         wrapper.errors_occurred = False
@@ -317,8 +317,8 @@ async def hold_connection(using: str = DEFAULT_DB_ALIAS) -> AsyncGenerator[Any]:
     """Keep one physical connection for the whole of an `async with` block.
 
     Outside a transaction a pooled connection is otherwise leased for one statement at a time. Use
-    it where statements depend on the session: an advisory lock, a temporary table. Yields the
-    logical connection. Blocks may be nested. Raises what connecting raises.
+    the block where statements depend on the session: an advisory lock, a temporary table. Yields
+    the logical connection. Blocks may be nested. Raises what connecting raises.
     """
     wrapper: Any = connections[using]
     lease = await run(_hold, wrapper)
@@ -338,7 +338,7 @@ def _hold(wrapper: Managed) -> Lease:
     lease.holds += 1
     if wrapper.aio.loop is not None:
         sessions.begin(wrapper, joins=False)
-        wrapper.aio.touched = True  # it is shown to a project's code
+        wrapper.aio.touched = True  # a project's code has it
         wrapper.aio.driver.touch(wrapper)
     return lease
 
@@ -347,11 +347,12 @@ async def release_connection(using: str = DEFAULT_DB_ALIAS) -> None:
     """Say that there is nothing to keep in the session of this chain's connection.
 
     A chain that has used a raw cursor, or an engine that is not Django's own, keeps its connection
-    to its end, and the tasks that it starts share it. From here on they have connections of their
-    own, and so has the chain: a pooled one is given back, and reset before another has it. Called
-    by the task whose connection it is, which waits for the statements of those that share it. Does
-    nothing where there is no connection. Raises TransactionManagementError inside `atomic()`, and
-    InterfaceError inside `hold_connection()` and in a task that only shares the connection.
+    to its end and shares it with the tasks that it starts. After this call they have connections of
+    their own, and so has the chain; a pooled connection is returned, and reset before its next
+    lease. Called by the task whose connection it is. Waits for the statements of those that share
+    it. Does nothing where there is no connection. Raises TransactionManagementError inside
+    `atomic()`, and InterfaceError inside `hold_connection()` and in a task that only shares the
+    connection.
     """
     await run(_release, using)
 
@@ -382,7 +383,7 @@ IN_BLOCK = "The connection is in a transaction. Call release_connection() outsid
 
 
 def forget(state: State) -> None:
-    """What still carries the lease of this connection can do nothing with it (R7)."""
+    """End the lease: whatever still carries it can do nothing with it (R7)."""
     lease, state.lease = state.lease, None
     if lease is not None:
         lease.ended = True

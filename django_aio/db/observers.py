@@ -1,13 +1,13 @@
-"""R11: who watches a connection watches those of the tasks that were started under it.
+"""R11: an observer of a connection also sees the connections of tasks that start under it.
 
-Django keeps on the connection object who wants to know of its statements: `execute_wrapper()`,
+Django keeps the observers of statements on the connection object: `execute_wrapper()`,
 `force_debug_cursor`, and the log behind `connection.queries`, `CaptureQueriesContext` and
-`assertNumQueries()`. A task has a connection of its own, so it takes them over: the list, the log
-and the flag of its parent's are looked at for each of its statements, as long as the parent's chain
-has not ended. What the task adds itself is its own.
+`assertNumQueries()`. A task has a connection of its own, so it takes them over from its parent: the
+parent's list, log and flag apply to each of the task's statements until the parent's chain ends.
+Observers that the task adds itself are its own.
 
-Each statement is seen once by each observer. Called by the task or thread that the connection is
-of. (Django documentation, "Database instrumentation".)
+Each observer sees each statement once. Called by the task or thread that the connection belongs to.
+(Django documentation, "Database instrumentation".) Guarded by `tests/db/test_observers.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """That a connection is watched. Made anew for each chain that has the connection object."""
+    """The mark of a watched connection. Made anew for each chain that has the connection object."""
 
     __slots__ = ("by_debug", "ended", "follow", "wrapper")
 
@@ -33,11 +33,11 @@ class Watched:
         self.wrapper = wrapper
         self.ended = False
         self.by_debug = False  # whether all its statements are logged, because DEBUG is on
-        # What a package does to the connection of a task, to see it by other means than Django's.
+        # What a package calls with a task's connection, to observe it by other means than Django's.
         self.follow: Callable[[Any], None] | None = None
 
     def is_asked_for(self) -> bool:
-        """Whether somebody watches now, in whose block this is."""
+        """Whether somebody watches the connection now."""
         return bool(self.wrapper.execute_wrappers) or bool(self.wrapper.force_debug_cursor)
 
 
@@ -46,7 +46,7 @@ _NONE: Mapping[str, Watched] = MappingProxyType({})
 # The watched connections under which this context was made, by alias. Replaced, never changed.
 _watched: ContextVar[Mapping[str, Watched]] = ContextVar("django_aio_watched", default=_NONE)
 
-# Attributes of a connection: that it is watched, and under which one it was taken.
+# Attributes of a connection: its own mark, and that of the connection it was taken under.
 WATCHED, PARENT = "_aio_watched", "_aio_watched_under"
 
 
@@ -74,9 +74,9 @@ class Inherited(list[Any]):
 def begin(
     wrapper: Wrapper, *, by_debug: bool = False, follow: Callable[[Any], None] | None = None
 ) -> None:
-    """Somebody watches the connection: tasks that start from here on take him over.
+    """Mark a connection as watched: tasks that start from here on take its observers over.
 
-    `follow(connection)` is called with the connection of each.
+    `follow(connection)` is called with the connection of each task.
     """
     watched = vars(wrapper).get(WATCHED)
     if watched is None:
@@ -88,7 +88,7 @@ def begin(
 
 
 def take_over(wrapper: Wrapper) -> None:
-    """A chain has got a connection: whoever watches the one that it was started under sees it."""
+    """Have the observers of the connection that a chain was started under see its own too."""
     watched = _watched.get().get(wrapper.alias)
     if watched is not None and not watched.ended and watched.wrapper is not wrapper:
         if watched.is_asked_for() or (watched.by_debug and settings.DEBUG):
@@ -102,14 +102,14 @@ def take_over(wrapper: Wrapper) -> None:
 
 
 def begin_request() -> None:
-    """A request begins in this context: its log is not that of the code that started the server."""
+    """Begin a request in this context: it does not log to the code that started the server."""
     inherited = _watched.get()
     if inherited:
         _watched.set({alias: each for alias, each in inherited.items() if each.is_asked_for()})
 
 
 def leave(wrapper: Wrapper) -> None:
-    """The chain that had the connection has ended: nothing of its observers is left on it."""
+    """Take a chain's observers off its connection, because the chain has ended."""
     attributes = vars(wrapper)
     watched = attributes.pop(WATCHED, None)
     attributes.pop(PARENT, None)
@@ -120,7 +120,7 @@ def leave(wrapper: Wrapper) -> None:
 
 
 def execute_wrapper(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`BaseDatabaseWrapper.execute_wrapper`: sees the statements of tasks too."""
+    """`BaseDatabaseWrapper.execute_wrapper`: observe the statements of tasks too."""
 
     @functools.wraps(upstream)
     def execute_wrapper(self: Wrapper, wrapper: Callable[..., Any]) -> Any:
@@ -131,7 +131,7 @@ def execute_wrapper(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _get_force_debug_cursor(wrapper: Wrapper) -> bool:
-    """Whether statements are logged though DEBUG is off."""
+    """Whether statements are logged even if DEBUG is off."""
     if vars(wrapper)["force_debug_cursor"]:
         return True
     parent = vars(wrapper).get(PARENT)

@@ -1,17 +1,18 @@
-"""R10: what a chain may have left in the session of its connection stays with the chain.
+"""R10: state that a chain may have left in its connection's session stays with the chain.
 
 A raw cursor may set a role, a search path, a session variable, a temporary table, an advisory lock;
-an engine that is not Django's own keeps a tenant on the connection object. From then on the chain
-has a `Session`: it keeps its physical connection to its end, and the tasks and threads that are
-started under it use that connection too, statement by statement in turn, as they join a transaction
-(R3). A statement of the ORM in a transaction that one of them has open waits for its end.
+an engine that is not Django's own may keep a tenant on the connection object. From then on the
+chain has a `Session`: it keeps its physical connection to its end, and the tasks and threads that
+start under the session use that connection too, statement by statement in turn, as they join a
+transaction (R3). If one of them has a transaction open, the others' statements wait for its end.
 
 - The context knows the session, as it knows blocks: a task that starts under it inherits it.
-- It ends with its chain, or by `await release_connection()`. Who had joined and goes on gets an
-  error after the first, and a connection of its own after the second.
-- The physical connection is reset, or closed, before another chain has it: see `touched`.
+- The session ends with its chain, or by `await release_connection()`. A task that had joined and
+  goes on gets an error after the first, and a connection of its own after the second.
+- The physical connection is reset, or closed, before another chain has it: see `State.touched`.
 
-A session begins in the task or thread that acts for the chain; it may be asked for by any.
+A session begins in the task or thread that acts for the chain; any may ask for it. Guarded by
+`tests/db/test_sessions.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, Session] = MappingProxyType({})
 
-# Whether the thread whose coroutine this is serves a request: its tasks share its connections.
+# Whether this coroutine's thread serves a request: the coroutine's tasks share its connections.
 of_a_request: ContextVar[bool] = ContextVar("django_aio_of_a_request", default=False)
 
 # The sessions that this context was made under, by alias. Replaced, never changed.
@@ -40,10 +41,10 @@ known: ContextVar[Mapping[str, Session]] = ContextVar("django_aio_sessions", def
 
 
 def begin(wrapper: Managed, *, joins: bool) -> Session:
-    """Begin a session on the connection of the running chain, if there is none.
+    """Begin a session on the connection of the running chain, if it has none.
 
-    With `joins` it may carry state: tasks that start from here on use it, and the physical
-    connection is not given to another chain as it is.
+    With `joins` the session may carry state: tasks that start from here on use it, and the physical
+    connection does not go to another chain as it is.
     """
     state = wrapper.aio
     session: Session | None = state.session
@@ -60,9 +61,9 @@ def begin(wrapper: Managed, *, joins: bool) -> Session:
 
 @contextlib.contextmanager
 def opening(wrapper: Managed) -> Iterator[None]:
-    """One of those who share a connection opens it; the others wait, and find it open.
+    """Let one of those who share a connection open it; the others wait, and find it open.
 
-    Each would otherwise open one and put it in the place of another's.
+    Otherwise each would open one and replace another's.
     """
     session = wrapper.aio.session
     who = actor()
@@ -80,7 +81,7 @@ def opening(wrapper: Managed) -> Iterator[None]:
 
 
 def release(wrapper: Managed) -> None:
-    """End the session of a connection in which there is nothing to keep. Waits for nothing."""
+    """End the session of a connection, because it has nothing to keep. Waits for nothing."""
     state = wrapper.aio
     session, state.session = state.session, None
     if session is None:
@@ -94,10 +95,10 @@ def release(wrapper: Managed) -> None:
 
 
 def begin_request(own: Chain | None) -> None:
-    """A request begins in this context: it is nobody's child but its own task's.
+    """Begin a request in this context: forget the sessions that the server was started under.
 
     A server that was started by code which had used a raw cursor passes its context on to every
-    request. `own` is the chain of the running task, or None.
+    request. `own` is the chain of the running task, or None; its sessions stay.
     """
     inherited = known.get()
     if inherited:
@@ -106,16 +107,17 @@ def begin_request(own: Chain | None) -> None:
 
 
 def joinable(alias: str) -> Session | None:
-    """The session that this context must use for that alias, if its chain has not ended."""
+    """The session that this context must use for an alias, if the session's chain has not ended."""
     session = known.get().get(alias)
     return session if session is not None and session.open and session.joins else None
 
 
 def lender(wrapper: Wrapper) -> Managed | None:
-    """The connection that a chain uses for one statement where its pool has none to give, or None.
+    """The connection that a chain borrows for a statement where its pool has none free, or None.
 
-    That of the task under which it was started, which holds it while it waits for this one: so
-    neither waits for the pool for ever. A transaction that was begun so goes on there.
+    It is that of the task under which the chain was started. That task holds its connection while
+    it waits for this one, so without the loan both would wait for the pool for ever. A transaction
+    that began on a borrowed connection goes on there.
     """
     session = known.get().get(wrapper.alias)
     if session is None or not session.open or session.wrapper is wrapper or wrapper.aio is None:

@@ -1,12 +1,12 @@
-"""Cancellations that are put off until what must not be left half done is done.
+"""Cancellations that are put off until a section that must not be left half done is over.
 
 The end of a transaction must be decided. `shielded()` surrounds it: a cancellation that arrives
 meanwhile is remembered, however many there are (anyio's scopes cancel at every `await`), and raised
 once when the section is over. The drivers ask `put_off()` where they wait.
 
-It has a bound: a server that does not answer within `LIMIT` seconds of the first cancellation gets
-no more time. The driver then closes the connection, and the server rolls back what it had not
-committed.
+The delay is bounded: a server that does not answer within `LIMIT` seconds of the first cancellation
+gets no more time. The driver then closes the connection, and the server rolls back what it had not
+committed. Guarded by `tests/db/test_faults.py`.
 
 A shield belongs to the context of the task that made it; a task started inside is not shielded.
 """
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# How long the end of something may take once its task has been cancelled, in seconds.
+# How long a shielded section may take once its task has been cancelled, in seconds.
 LIMIT = 5.0
 
 
@@ -48,8 +48,8 @@ def _running() -> asyncio.Task[Any] | None:
 def shielded() -> Iterator[None]:
     """Put off the cancellations of this task to the end of the block, which raises the first.
 
-    Inside another one it changes nothing. What the block raises itself wins, unless that is less
-    than a cancellation: an Exception gives way to it.
+    Does nothing inside another shielded block. A cancellation takes precedence over an Exception
+    that the block raises, but not over any other BaseException.
     """
     task = _running()
     outer = _shield.get()
@@ -72,7 +72,7 @@ def shielded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unshielded() -> Iterator[None]:
-    """Let cancellations through again: a user's code runs in the middle of a shielded section."""
+    """Let cancellations through again for a user's code in the middle of a shielded section."""
     token = _shield.set(None)
     try:
         yield

@@ -33,19 +33,19 @@ T = TypeVar("T")
 # The class attribute: a connection of a plain thread.
 UNMANAGED: State | None = None
 
-# The connection object that this context connects. What is done meanwhile, in a thread too, is done
-# for every connection.
+# The connection object that this context connects. What code does with it meanwhile, in a thread
+# too, prepares every connection and is not a chain's state.
 connecting: ContextVar[Wrapper | None] = ContextVar("django_aio_connecting", default=None)
 
-# How often a thread that waits for a loop looks whether it still is, in seconds.
+# How often a thread that waits for a loop checks that the loop is still open, in seconds.
 LOOK_EVERY = 1.0
 
 
 class State:
     """The state of one logical connection in a chain.
 
-    Touched by the chain's owner, and by a guest while the owner waits for it: one at a time. The
-    turns, which joined tasks and threads use, has a lock of its own.
+    Touched by the chain's owner, and by a guest while the owner waits for it: one at a time.
+    `turns`, which joined tasks and threads use too, has a lock of its own.
     """
 
     __slots__ = (
@@ -74,27 +74,27 @@ class State:
     ) -> None:
         self.chain = chain
         self.driver = driver
-        # The loop whose pool it draws on; None for the connection of a plain thread, which a
-        # coroutine of a one-off loop borrows.
+        # The loop whose pool the connection comes from; None for the connection of a plain thread,
+        # which a coroutine of a one-off loop borrows.
         self.loop = loop
         self.turns: Turns | None = None  # in a transaction, or a session
-        # What holds the physical connection for the chain, and whether code that is not the ORM's
-        # may have left anything on it: see sessions.py.
+        # What holds the physical connection for the chain, and whether code other than the ORM's
+        # may have left state in its session: see sessions.py.
         self.session: Session | None = None
         self.touched = False
-        # Whether a session ended while somebody else had a statement running in it. What becomes of
-        # that is noted on the connection object, which no other chain may have then.
+        # Whether a session ended while somebody else had a statement running in it. Its outcome is
+        # noted on the connection object, so no other chain may have that.
         self.busy = False
-        # A cancel request that is under way to the server, for a statement of a guest.
+        # A cancel request on its way to the server, for a statement of a guest.
         self.interrupting: concurrent.futures.Future[None] | None = None
-        # Who leaves a block on it, which need not be of the chain.
+        # Who leaves a block on the connection; need not belong to the chain.
         self.ended_by: Actor | None = None
         self.pooled = False  # whether physical connections are leased from the loop's pool
         self.pool: Any = None  # what Django's backend sees as its pool
         self.worker: aiosqlite.Connection | None = None  # the thread of a SQLite connection
         self.lease: Lease | None = None  # of a pooled connection (R4)
-        # A connection whose lease has ended, until the task lets the loop go on; and whether the
-        # loop will then take it back.
+        # A connection whose lease has ended, kept until the task lets the loop go on; and whether
+        # the loop has been asked to take it back then. Guarded by tests/db/test_leases.py.
         self.kept: Any = None
         self.parting = False
         # The attributes of the connection object before any chain used it: see connecting.py.
@@ -113,8 +113,8 @@ class State:
 def wait_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on `loop` and wait: in the bridge, or in a thread.
 
-    The bridge may be on another loop: that of a coroutine that a guest thread runs on a loop of its
-    own. Raises InterfaceError where the loop ends meanwhile.
+    The bridge may be on another loop, where a guest thread runs a coroutine on a loop of its own.
+    Raises InterfaceError if `loop` ends meanwhile.
     """
     if in_bridge() and asyncio.get_running_loop() is loop:
         return wait(coroutine)
@@ -149,7 +149,7 @@ def on_loop(
 ) -> None:
     """Call a function in the thread of `loop`: now, or soon. Never waits; any thread.
 
-    `otherwise()` is called, here, if the loop is closed.
+    Calls `otherwise()` in the running thread instead if the loop is closed.
     """
     if asyncio._get_running_loop() is loop:
         function(*args)
@@ -167,7 +167,7 @@ guests: dict[int, Guest] = {}
 
 
 def actor() -> Actor:
-    """Who is running: the task, or in a thread (or in a callback) the guest or the thread's id."""
+    """Who is running: the task; in a thread, or a callback of a loop, the guest or thread id."""
     if asyncio._get_running_loop() is not None:
         task = asyncio.current_task()
         if task is not None:

@@ -1,7 +1,8 @@
 """The turn of a statement: which block it belongs to, and the wait for it.
 
-Whoever is about to send something on a connection that is in a transaction takes the turn of its
-own block there (`turns.py`): statements, and the rows of a server-side cursor.
+Code that is about to send something on a connection in a transaction, be it a statement or a fetch
+from a server-side cursor, first takes the turn of its own block there (`turns.py`). Guarded by
+`tests/db/test_joining.py` and `tests/db/test_statements.py`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ ROLLED_BACK = (
 def own_block(wrapper: Wrapper) -> Block | None:
     """The block that a statement of this task or thread belongs to, or None.
 
-    The context knows. A member of the chain in a context that does not (a fixture's, a copied one)
-    is in the innermost block: nobody else of the chain can be running.
+    The context knows the block. In a context that does not (a fixture's, a copied one) a member of
+    the chain is in the innermost block, because nobody else of the chain can be running.
 
-    Raises TransactionManagementError for a task or thread that has joined, and whose block was
-    ended from outside.
+    Raises TransactionManagementError for a task or thread that has joined a block that was ended
+    from outside.
     """
     if wrapper.aio is None:
         return None
@@ -50,7 +51,7 @@ def own_block(wrapper: Wrapper) -> Block | None:
             cut = cut or block
         block = block.parent
     if chains.member_of(wrapper.aio.chain):
-        # What a joined task has entered is not the chain's.
+        # The blocks that a joined task has entered are not the chain's.
         own = (each for each in reversed(turns.blocks) if not each.joined)
         return block or next(own, None)
     if cut is not None:
@@ -59,11 +60,11 @@ def own_block(wrapper: Wrapper) -> Block | None:
 
 
 def block_further_out(wrapper: Wrapper) -> Block | None:
-    """The block that this task or thread is in, where it is not the innermost one.
+    """The block that this task or thread is in, if it is not the innermost one; else None.
 
-    What is asked of the transaction's state is meant for that block. Django keeps the state of the
-    innermost, which may be another task's. None as well for who ends a block: Django goes from one
-    to the next itself.
+    Questions about the transaction's state are meant for that block, but Django keeps the state of
+    the innermost, which may be another task's. None as well while this task or thread ends a block:
+    Django then goes from one block to the next itself.
     """
     state = wrapper.aio
     if state is None:
@@ -76,10 +77,10 @@ def block_further_out(wrapper: Wrapper) -> Block | None:
 
 
 def take_turn(wrapper: Wrapper) -> Turns | None:
-    """Wait for the turn of this task or thread. Returns where to end it, if it has begun one.
+    """Wait for the turn of this task or thread. Returns the turns to release, if it has begun one.
 
-    Raises TransactionManagementError where the transaction that it had joined has ended, or it was
-    left behind by who waited for it.
+    Raises TransactionManagementError if the transaction that it had joined has ended, or its caller
+    has left it behind.
     """
     state = wrapper.aio
     if state is None or chains.of_plain_thread(wrapper):  # type: ignore[arg-type]
@@ -100,20 +101,21 @@ def take_turn(wrapper: Wrapper) -> Turns | None:
             return turns if turns.acquire(who, block) else None
         except TransactionManagementError:
             # The generator that held the block was left, and has been closed meanwhile: the
-            # statement is one after the block.
+            # statement comes after the block. Guarded by tests/db/test_generators.py.
             if block is None or block.open or not chains.member_of(state.chain):
                 raise
 
 
 def interrupt(wrapper: Managed) -> None:
-    """Cancel what somebody else has running on the connection. Waits for nothing; any thread."""
+    """Cancel somebody else's statement on the connection. Waits for nothing; any thread."""
     wrapper.aio.interrupting = wrapper.aio.driver.interrupt(wrapper)
 
 
 def spoil(wrapper: Managed, turns: Turns | None) -> None:
-    """A statement was cancelled. If that has ended the transaction, its block cannot commit.
+    """Note after a cancelled statement that its block cannot commit, if the transaction is lost.
 
-    `turns` are the connection's when the statement began. Others mean that it is another's by now.
+    `turns` are the connection's when the statement began. If they differ from those of now, the
+    connection serves another transaction.
     """
     if not wrapper.in_atomic_block or wrapper.aio.turns is not turns:
         return

@@ -1,6 +1,7 @@
-"""What runs inside transactions, and after them: statements in turn, and the hooks of on_commit().
+"""The statements of a transaction, which take turns, and its `on_commit()` hooks.
 
-How a block begins and ends is in `atomic.py`.
+How a block begins and ends is in `atomic.py`. Guarded by `tests/db/test_transaction.py`,
+`tests/db/test_on_commit.py` and `tests/db/test_states.py`.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ def execute_with_wrappers(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _cancelled(cursor: CursorWrapper, turns: Turns | None) -> None:
-    """A statement was cancelled: close its cursor.
+    """Close the cursor of a statement that was cancelled.
 
-    Django does so for every Exception, which a CancelledError is not: the lease of the cursor, or
-    the server's cursor, would stay.
+    Django closes it for every Exception, which a CancelledError is not. Otherwise the lease of the
+    cursor, or the server's cursor, would stay.
     """
     spoil(cursor.db, turns)
     if "close" in vars(cursor) or getattr(cursor.cursor, "name", None):
@@ -77,7 +78,7 @@ def _cancelled(cursor: CursorWrapper, turns: Turns | None) -> None:
 def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`BaseDatabaseWrapper.run_and_clear_commit_hooks`: the transaction has ended for the hooks.
 
-    What they do is outside it, and so is what they start. They can be cancelled.
+    The hooks, and the tasks that they start, work outside it. They can be cancelled.
     """
 
     @functools.wraps(upstream)
@@ -101,8 +102,8 @@ def run_and_clear_commit_hooks(upstream: Callable[[Any], None]) -> Callable[[Any
 def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
     """`BaseDatabaseWrapper.on_commit`: the callback may be a coroutine function.
 
-    It is awaited when the transaction commits. Raises TypeError, as Django does, for what cannot
-    be called.
+    Its coroutine is awaited when the transaction commits. Raises TypeError, as Django does, if
+    `func` cannot be called.
     """
 
     @functools.wraps(upstream)
@@ -118,7 +119,10 @@ def on_commit(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _await_closing(turns: Turns) -> None:
-    """Let a block whose generator was left end first. Its hooks never run."""
+    """Wait for the end of a block whose generator was left. Its hooks never run.
+
+    Raises SynchronousOnlyOperation where nobody can wait.
+    """
     turns.let_end(actor())
     if turns.closing_block() is not None and known_block(turns) is None:
         raise SynchronousOnlyOperation(CLOSING)
@@ -131,7 +135,7 @@ CLOSING = (
 
 
 class _Outer:
-    """What `on_commit()` sees of a transaction from a block that is not the innermost."""
+    """The transaction as `on_commit()` sees it from a block that is not the innermost."""
 
     def __init__(self, wrapper: Wrapper, block: Block) -> None:
         self.in_atomic_block = True
@@ -154,13 +158,13 @@ def _set_needs_rollback(wrapper: Wrapper, value: bool) -> None:
         block.needs_rollback = value
 
 
-# `BaseDatabaseWrapper.needs_rollback`, which Django sets for the innermost block: by
-# `set_rollback()`, and where the ORM fails before it has sent anything.
+# `BaseDatabaseWrapper.needs_rollback`, which Django sets for the innermost block: in
+# `set_rollback()`, and where the ORM fails before it sends anything.
 needs_rollback = property(_get_needs_rollback, _set_needs_rollback)
 
 
 def _awaited(func: Callable[[], Any]) -> Callable[[], Any]:
-    """A callback that awaits `func()`: in the bridge, or on a loop of its own."""
+    """Return a callback that awaits `func()`: in the bridge, or on a loop of its own."""
 
     @functools.wraps(func, updated=())
     def call() -> Any:

@@ -1,14 +1,14 @@
-"""Who may use a connection in a transaction, and when: its members take turns.
+"""The turns of a transaction: who may use its connection, and when.
 
 A task or thread that starts inside a transaction joins it (R3): its statements run in the
 transaction, one at a time. A statement that belongs to one savepoint must not run while another
-task has a savepoint open further in, or rolling that one back would undo it; so it waits until its
-own block is the innermost. Two tasks that each open savepoints therefore run them in some order,
-one after the other.
+task has a savepoint open further in, because rolling that one back would undo the statement; so the
+statement waits until its own block is the innermost. Two tasks that each open savepoints therefore
+run them one after the other, in some order.
 
-A turn lasts for one statement, and for the whole entry and exit of a block, while the depth is
-changing. (`statements.py` finds the block that a statement belongs to.) Guarded by
-`tests/db/test_turns.py`.
+A turn lasts for one statement, or for the whole entry or exit of a block, while the depth changes.
+(`statements.py` finds the block that a statement belongs to.) Guarded by `tests/db/test_turns.py`
+and `tests/db/test_joining.py`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ class _Waiter(NamedTuple):
     turn: Turn
     who: object
     block: Block | None
-    rolls_back: bool  # to end that block
-    closes: tuple[Block, ...]  # the blocks of the generator that it closes
+    rolls_back: bool  # whether the turn is to roll that block back
+    closes: tuple[Block, ...]  # the blocks of the generator that `who` closes
 
 
 class Turns:
-    """Lets the users of one transaction in, one at a time, first come first served.
+    """The users of one transaction, let in one at a time, first come first served.
 
-    Any thread, under `_lock`. Whoever ends a turn gives the next to the first that may have it: if
-    all were only woken up, a task that runs one statement after another would keep the others out.
+    Any thread, under `_lock`. The end of a turn gives the next one to the first waiter that may
+    have it. If it only woke all of them up, a task that runs one statement after another would keep
+    the others out. Whoever takes a turn (`who`) is only compared and hashed.
     """
 
     __slots__ = ("_banned", "_lock", "_waiting", "blocks", "holder")
@@ -56,11 +57,11 @@ class Turns:
     def acquire(self, who: object, block: Block | None, *, rolls_back: bool = False) -> bool:
         """Wait until nobody uses the connection and `block` is the innermost open one.
 
-        With `rolls_back` it need not be the innermost: those further in end with it.
+        With `rolls_back` the block need not be the innermost: those further in end with it.
 
-        Returns False if it is the turn of `who` already, as for the SAVEPOINT statement inside the
-        entry of a block. Raises TransactionManagementError if the block has ended meanwhile, and
-        SynchronousOnlyOperation in a coroutine, which could only stop the loop.
+        Returns False if `who` has the turn already, as for the SAVEPOINT statement inside the entry
+        of a block. Raises TransactionManagementError if the block has ended meanwhile, and
+        SynchronousOnlyOperation in a coroutine, whose wait would stop the loop.
         """
         if self.holder == who:
             return False
@@ -68,7 +69,7 @@ class Turns:
         if turn is None:
             return True
         if asyncio._get_running_loop() is not None and not in_bridge():
-            # To wait would stop the loop, and with it whoever has the turn.
+            # A wait would stop the loop, and with it whoever has the turn: tests/db/test_unsafe.py.
             self.withdraw(who, turn)
             raise SynchronousOnlyOperation(OTHERS_TURN)
         try:
@@ -84,7 +85,7 @@ class Turns:
     def ask(self, who: object, block: Block | None, *, rolls_back: bool = False) -> Turn | None:
         """Begin a turn and return None, or return the turn to wait for. Never waits.
 
-        Raises TransactionManagementError if the block has ended: its turn would never come.
+        Raises TransactionManagementError if the block has ended, because its turn would never come.
         """
         with self._lock:
             if who in self._banned:
@@ -99,7 +100,7 @@ class Turns:
             return waiter.turn
 
     def withdraw(self, who: object, turn: Turn) -> None:
-        """Who asked does not wait any longer: the turn, if it came, is the next one's."""
+        """Take back a request. A turn that has come already goes to the next waiter."""
         if not turn.cancel() and turn.exception() is None:
             self.release(who)
 
@@ -112,10 +113,10 @@ class Turns:
         return not self.blocks or block is None or self.blocks[-1] is block
 
     def let_end(self, who: object) -> None:
-        """Wait until the innermost block is none whose generator is being closed.
+        """Wait while the generator of the innermost block is being closed.
 
-        What is asked of the transaction is then asked after that block. Does not wait where nobody
-        can.
+        A question about the transaction's state is meant for the time after that block. Does not
+        wait where nobody can.
         """
         while self.holder != who and (block := self.closing_block()) is not None:
             if asyncio._get_running_loop() is not None and not in_bridge():
@@ -127,19 +128,19 @@ class Turns:
                     raise
 
     def closing_block(self) -> Block | None:
-        """The innermost block, if its generator is being closed, but by this context."""
+        """The innermost block if another context is closing its generator, else None."""
         block = self.blocks[-1] if self.blocks else None
         return None if block is None or block.is_usable else block
 
     def release(self, who: object) -> None:
-        """Let the next one in. Does nothing unless it is the turn of `who`."""
+        """End the turn of `who` and let the next one in. Does nothing if another has the turn."""
         with self._lock:
             if self.holder == who:
                 self.holder = None
                 self._admit()
 
     def _admit(self) -> None:
-        """Settle every turn that can be: under the lock."""
+        """Grant or refuse every turn that can be decided. Under the lock."""
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if each.who in self._banned:
@@ -152,22 +153,22 @@ class Turns:
                 self._waiting.append(each)
 
     def push(self, block: Block) -> None:
-        """A block was entered. It is the caller's turn."""
+        """Add a block that was entered. The caller has the turn."""
         with self._lock:
             self.blocks.append(block)
 
     def found(self, session: Session) -> None:
-        """A session begins, round all blocks."""
+        """Add a session that begins, round all blocks."""
         with self._lock:
             self.blocks.insert(0, session)
 
     @property
     def transaction(self) -> Block | None:
-        """The outermost block of the transaction that is open, or None."""
+        """The outermost block of the open transaction, or None."""
         return next((block for block in self.blocks[:2] if type(block) is not Session), None)
 
     def pop(self, block: Block) -> Block | None:
-        """A block was left. It is the caller's turn. Returns the innermost that is left."""
+        """Remove a block that was left. The caller has the turn. Returns the innermost one left."""
         with self._lock:
             close(block)
             if block in self.blocks:
@@ -175,7 +176,7 @@ class Turns:
             return self.blocks[-1] if self.blocks else None
 
     def cut(self, outer: Block | None, why: str) -> None:
-        """End all blocks further in than `outer`, or all: nobody leaves them in order any more."""
+        """End all blocks further in than `outer`, or all of them, since nobody will leave them."""
         with self._lock:
             at = self.blocks.index(outer) + 1 if outer in self.blocks else 0
             inner = self.blocks[at:]
@@ -184,20 +185,20 @@ class Turns:
                 block.cut_short = why
             del self.blocks[at:]
             if outer is not None and inner and outer.wrapper.in_atomic_block:
-                # Nobody takes back what Django has noted for them.
+                # Take back what Django has noted for them.
                 savepoints, blocks = outer.depth
                 del outer.wrapper.savepoint_ids[savepoints:]
                 del outer.wrapper.atomic_blocks[blocks:]
             self._admit()
 
     def spoil(self, why: str) -> None:
-        """The transaction is lost with its connection: none of its blocks can commit."""
+        """Keep every block from committing, because the transaction is lost with its connection."""
         with self._lock:
             for block in self.blocks:
                 block.spoiled = block.spoiled or why
 
     def abandon(self, block: Block) -> None:
-        """The generator that the block was entered in is being closed: others wait for its end."""
+        """Note that the generator of a block is being closed: others wait for the block's end."""
         with self._lock:
             block.abandoned = True
 
@@ -209,7 +210,7 @@ class Turns:
 
 
 def _grant(turn: Turn) -> bool:
-    """Tell a waiter that it is its turn. Returns False if it waits no more."""
+    """Tell a waiter that its turn has come. Returns False if it does not wait any more."""
     if not turn.set_running_or_notify_cancel():
         return False
     turn.set_result(None)

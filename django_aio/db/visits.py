@@ -1,12 +1,12 @@
 """Threads of `asyncio.to_thread()`.
 
-Outside a transaction such a thread has connections of its own, which end with the call. One that is
-started inside is not a guest: it joins the transaction, as a task does (R3). But it cannot be
-cancelled as a task can. When who waits for it is cancelled it goes on, and a block that swallows
-the cancellation would commit what the thread has written until then: half of its work. So each call
-is a `Visit`, and one that is left behind ends as a guest does (R8): what it has joined can only be
-rolled back, what it runs there is cancelled on the server, and it begins nothing any more on that
-database.
+Outside a transaction such a thread has connections of its own, which end with the call. A thread
+that is started inside one is not a guest: it joins the transaction, as a task does (R3). But a
+thread cannot be cancelled as a task can. When its caller is cancelled the thread goes on, and a
+block that swallows the cancellation would commit what the thread has written until then: half of
+its work. So each call is a `Visit`, and one that is left behind ends as a guest does (R8): the
+blocks that it has joined can only be rolled back, its running statement is cancelled on the server,
+and it begins no other on that database. Guarded by `tests/db/test_visits.py`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class Visit:
-    """One call of `asyncio.to_thread()`: what its function has joined.
+    """One call of `asyncio.to_thread()`, with the blocks that its function has joined.
 
-    Written under `_lock`, by the task that waits and by those who act in the function.
+    Written under `_lock`, by the task that waits and by the actors of the function.
     """
 
     __slots__ = ("_actors", "_aliases", "_blocks", "_done", "_lock", "left")
@@ -51,9 +51,9 @@ class Visit:
         self._lock = threading.Lock()
 
     def join(self, alias: str, block: Block | None) -> None:
-        """Something of the function uses a connection of that alias, in `block` if there is one.
+        """Note that the function uses a connection of an alias, in `block` if there is one.
 
-        Raises TransactionManagementError if it was left behind in a transaction on it.
+        Raises TransactionManagementError if the call was left behind in a transaction on it.
         """
         with self._lock:
             if self.left and alias in self._aliases:
@@ -63,12 +63,12 @@ class Visit:
                 self._actors.add(actor())
 
     def end(self) -> None:
-        """The function has returned."""
+        """Note that the function has returned."""
         with self._lock:
             self._done = True
 
     def leave(self) -> None:
-        """The caller waits no longer. Nothing if the function has returned. Does not wait."""
+        """Leave the call behind, unless its function has returned. Does not wait."""
         with self._lock:
             if self._done:
                 return
@@ -79,7 +79,7 @@ class Visit:
 
 
 def to_thread(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """`asyncio.to_thread()`: its connections end with the call; inside a block it is a visit."""
+    """`asyncio.to_thread()`: end its connections with the call; inside a block, make it a visit."""
 
     @functools.wraps(upstream)
     async def to_thread(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -108,8 +108,8 @@ def to_thread(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
 def _call(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call a function in a thread that serves others too.
 
-    What it connects goes when it has returned, as `CONN_MAX_AGE` asks: the threads of an executor
-    would keep all connections of a pool otherwise, and wait for more.
+    Connections that the function opens are closed at its end, as `CONN_MAX_AGE` asks. Otherwise the
+    threads of an executor would keep all connections of a pool, and wait for more.
     """
     opened = (wrapper for wrapper in _of_thread() if wrapper.connection is not None)
     before = {wrapper: RAW_CURSOR in vars(wrapper) for wrapper in opened}
@@ -130,7 +130,7 @@ def _is_touched(wrapper: Wrapper) -> bool:
 
 
 def _discard(wrapper: Any) -> None:
-    """Let nobody have what the function has set (R10): the next call has another session."""
+    """Reset and close a connection, so that the next call finds nothing of this one in it (R10)."""
     pool = getattr(wrapper.connection, "_pool", None)
     if pool is not None:
         with contextlib.suppress(DatabaseError), wrapper.cursor() as cursor:
@@ -138,7 +138,7 @@ def _discard(wrapper: Any) -> None:
             wrapper.connection._prepared.clear()
             wrapper._configure_connection(wrapper.connection)
             if begin := getattr(wrapper.connection, "begin", None):
-                begin()  # one that was opened before the series was applied takes no notes
+                begin()  # a connection opened before the series was applied has no such method
     wrapper.close()
 
 

@@ -16,13 +16,13 @@ ROWS_GONE = (
 
 
 class Driver(Protocol):
-    """What a chain must know of a driver. Only `lease()` and `tidy()` may wait.
+    """The methods of a driver that a chain calls. Only `lease()` and `tidy()` may wait.
 
-    What ends something may be called by any thread, and by a destructor.
+    Any thread, and a destructor, may call the methods that end something.
     """
 
     def adopt(self, wrapper: Managed) -> None:
-        """A logical connection becomes part of a chain."""
+        """Prepare a logical connection that becomes part of a chain."""
 
     def is_idle(self, wrapper: Managed) -> bool:
         """Whether the physical connection is provably outside any transaction."""
@@ -31,88 +31,88 @@ class Driver(Protocol):
         """Whether the physical connection is known to be closed or broken."""
 
     def tidy(self, wrapper: Managed) -> None:
-        """Before a statement, in its turn: end what ended where nobody could wait. May wait."""
+        """Finish ends that nobody could wait for. Called in a statement's turn; may wait."""
 
     def is_intact(self, wrapper: Managed) -> bool:
-        """Whether a transaction can go on in which a statement was cancelled."""
+        """Whether a transaction can go on after a statement in it was cancelled."""
 
     def may_stay_open(self, wrapper: Managed) -> bool:
         """Whether the next chain may have the physical connection, at the end of this one."""
 
     def drop(self, wrapper: Managed) -> None:
-        """Let go of the physical connection: return it to its pool, or close it."""
+        """Release the physical connection: return it to its pool, or close it."""
 
     def sever(self, wrapper: Managed) -> None:
-        """Close the physical connection whatever it is doing. Whoever waits for it is woken."""
+        """Close the physical connection whatever it is doing, and wake whoever waits for it."""
 
     def interrupt(self, wrapper: Managed) -> concurrent.futures.Future[None] | None:
-        """Cancel what the physical connection is doing, as far as the driver can.
+        """Cancel the running statement of the physical connection, as far as the driver can.
 
-        Returns what is done when the request cannot meet a later statement any more; None if it
-        cannot anyway.
+        Returns a future that is done when the request cannot hit a later statement any more, or
+        None if it never can.
         """
 
     def lease(self, wrapper: Managed) -> Any:
-        """A physical connection for a lease that needs no connecting, or None."""
+        """Return a physical connection for a lease that need not connect, or None."""
 
     def touch(self, wrapper: Managed) -> None:
-        """A project's code has the physical connection: see sessions.py."""
+        """Note that a project's code has the physical connection: see sessions.py."""
 
     def connected(self, wrapper: Managed) -> None:
-        """Django has connected. What was done so far is done for every physical connection."""
+        """Note that Django has connected. All code so far prepares every physical connection."""
 
     def has_rows(self, wrapper: Managed) -> bool:
         """Whether a server-side cursor is open, whose rows would be lost with the connection."""
 
     def has_free(self, wrapper: Managed) -> bool:
-        """Whether a lease would begin without waiting for somebody else's end."""
+        """Whether a lease would begin without waiting for the end of another."""
 
     def may_keep(self, wrapper: Managed) -> bool:
-        """Whether a lease that ends may be taken up again by the task's next statement."""
+        """Whether the task's next statement may take up a lease that ends."""
 
     def part(self, wrapper: Managed) -> None:
-        """Let go of the connection that was kept so (`State.kept`)."""
+        """Release the connection that was kept for that (`State.kept`)."""
 
 
 class SimpleDriver:
-    """A driver whose leases end when they end, and which cannot tell what was lost."""
+    """A driver that keeps no connection between leases, and cannot tell whether one is lost."""
 
     def is_lost(self, wrapper: Managed) -> bool:
-        """Nobody knows without asking the server."""
+        """False: nobody knows without asking the server."""
         return False
 
     def tidy(self, wrapper: Managed) -> None:
-        """Nothing is put off."""
+        """Do nothing: no end is put off."""
 
     def is_intact(self, wrapper: Managed) -> bool:
-        """What cannot be interrupted has come to its end."""
+        """True: a statement that cannot be interrupted has come to its end."""
         return True
 
     def may_stay_open(self, wrapper: Managed) -> bool:
-        """Nothing of the driver's is left on a connection."""
+        """True: the driver leaves nothing on a connection."""
         return True
 
     def lease(self, wrapper: Managed) -> Any:
-        """Every lease begins with connecting."""
+        """None: every lease connects."""
         return None
 
     def touch(self, wrapper: Managed) -> None:
-        """A touched connection is closed with its chain."""
+        """Do nothing: a touched connection is closed with its chain."""
 
     def connected(self, wrapper: Managed) -> None:
-        """Nothing is noted."""
+        """Do nothing: there is nothing to note."""
 
     def has_rows(self, wrapper: Managed) -> bool:
-        """There is none."""
+        """False: there are no server-side cursors."""
         return False
 
     def has_free(self, wrapper: Managed) -> bool:
-        """There is no limit."""
+        """True: there is no limit."""
         return True
 
     def may_keep(self, wrapper: Managed) -> bool:
-        """Never."""
+        """False: no lease is taken up again."""
         return False
 
     def part(self, wrapper: Managed) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""

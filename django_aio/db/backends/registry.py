@@ -1,4 +1,4 @@
-"""Which driver an engine has."""
+"""The driver of each engine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from django_aio.series import apply_backend
 def driver_of(engine: type[BaseDatabaseWrapper]) -> Driver:
     """The driver of a backend class.
 
-    Cooperative for Django's PostgreSQL and SQLite backends and all that derive from them, else a
-    thread.
+    It is cooperative for Django's PostgreSQL and SQLite backends and all that derive from them;
+    others work in a thread.
     """
     if engine not in _drivers:
         _drivers[engine] = _find_driver(engine)

@@ -11,22 +11,22 @@ MOST_ROWS = 2000
 
 
 class Calls(Protocol):
-    """How the calls of one driver's connection are made."""
+    """The way in which the calls of one driver's connection are made."""
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
-        """Call `func` where it may block, and wait for what it returns."""
+        """Call `func` where it may block, and wait for its result."""
 
     def soon(self, func: Callable[[], object], *, quick: bool) -> None:
-        """Call `func` without waiting, before or after what is called next.
+        """Call `func` without waiting, before or after the next call.
 
-        `quick` if it asks nobody anything.
+        `quick` says that `func` does not wait for the server.
         """
 
 
 class HopCursor:
     """A driver's cursor whose blocking calls go to a thread.
 
-    `execute()` brings the first rows back with it; further rows come in growing batches. Every
+    `execute()` fetches the first rows in the same hop; further rows come in growing batches. Every
     other attribute is the driver's. Used by one chain, one call at a time.
     """
 
@@ -99,7 +99,7 @@ class HopCursor:
         self._take(list(self._calls.call(self._cursor.fetchmany, self._size)))
 
     def _take(self, rows: list[Any]) -> None:
-        # A statement without rows is left to the driver to complain about when it is read.
+        # Reading a statement without rows is an error that the driver raises.
         self._exhausted = len(rows) < self._size and self._cursor.description is not None
         self._rows = rows[::-1]
 

@@ -52,7 +52,7 @@ class ThreadedDriver(SimpleDriver):
         return not wrapper.in_atomic_block and wrapper.autocommit
 
     def drop(self, wrapper: Managed) -> None:
-        """Close it in a thread. The server rolls an open transaction back."""
+        """Close the connection in a thread. The server rolls an open transaction back."""
         connection, wrapper.connection = wrapper.connection, None
         threading.Thread(target=connection.close, daemon=True).start()
 
@@ -63,7 +63,7 @@ class ThreadedDriver(SimpleDriver):
 
 
 class ThreadCalls:
-    """Calls in a thread of the loop's default executor inside the bridge, elsewhere where they are.
+    """Calls in a thread of the loop's default executor inside the bridge, else in this thread.
 
     Used by one chain, one call at a time; `soon()` by any thread.
     """
@@ -72,7 +72,7 @@ class ThreadCalls:
         self._left: deque[Callable[[], object]] = deque()
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
-        """Call `func`, after what was left to do."""
+        """Call `func`, after the calls that `soon()` has left."""
         if not in_bridge():
             return self._call(func, *args)
         # The driver cannot be interrupted, and nobody else may use its connection meanwhile.
@@ -85,7 +85,7 @@ class ThreadCalls:
         return func(*args)
 
     def soon(self, func: Callable[[], object], *, quick: bool) -> None:
-        """Leave it to the next call, where this thread runs a loop that may not wait."""
+        """Call `func`, or leave it to the next call if this thread runs a loop."""
         if quick or asyncio._get_running_loop() is None:
             func()
         else:

@@ -1,8 +1,7 @@
-"""`async with connection.cursor() as cursor:`, the cursor's asynchronous twin.
+"""`async with connection.cursor() as cursor:`, the async form of Django's cursor.
 
-In a coroutine `connection.cursor()` returns what
-`async with` opens as an `AsyncCursor`; in synchronous code, bridged or not,
-it returns Django's `CursorWrapper`, as in stock Django.
+In a coroutine `connection.cursor()` returns what `async with` opens as an `AsyncCursor`; in
+synchronous code, bridged or not, it returns Django's `CursorWrapper`, as in stock Django.
 """
 
 from __future__ import annotations
@@ -61,20 +60,20 @@ def _open(wrapper: Wrapper, upstream: Callable[..., Any], caller: str) -> Any:
 class CursorOpener:
     """What `connection.cursor()` returns in a coroutine: something to open with `async with`.
 
-    It is not a cursor yet. Synchronous code that was called from a coroutine by mistake, such as a
-    lazy queryset, finds here the error that Django raises for it; or, where that is allowed by
-    `DJANGO_ALLOW_ASYNC_UNSAFE`, the cursor, which stops the loop. (Django documentation,
-    "Async safety".)
+    It is not a cursor yet. Synchronous code that a coroutine has called by mistake, such as a lazy
+    queryset, gets the error that Django raises for it; or, where `DJANGO_ALLOW_ASYNC_UNSAFE` allows
+    that, the cursor, which stops the loop. (Django documentation, "Async safety".) Guarded by
+    `tests/db/test_unsafe.py`.
     """
 
     def __init__(self, open: Callable[[str], Any], caller: str) -> None:
-        self._open = open  # for code of a module
+        self._open = open  # opens a cursor for code of a module
         self._caller = caller
         self._cursor: AsyncCursor | None = None
         self._unsafe: Any = None
 
     async def __aenter__(self) -> AsyncCursor:
-        # User code, which may leave anything in the session.
+        # No module of the ORM: user code may leave anything in the session.
         self._cursor = AsyncCursor(await run(self._open, ""))
         return self._cursor
 
@@ -96,7 +95,7 @@ class CursorOpener:
         return self._unsafe
 
     def close(self) -> None:
-        """Close what is open. Django closes a cursor whose statement raised."""
+        """Close the synchronous cursor, if any. Django closes one whose statement raised."""
         if self._unsafe is not None:
             self._unsafe.close()
 

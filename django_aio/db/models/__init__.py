@@ -1,8 +1,9 @@
-"""The ORM on the loop: iteration that closes its cursor, and twins for the compiler and the query.
+"""The ORM on the loop: iteration that closes its cursor, and async forms that Django lacks.
 
 The `a`-prefixed methods of `QuerySet`, `Model`, managers and related managers are Django's own; one
-rebound name per module (`sync_to_async`) sends them to the bridge instead of a thread. What Django
-lacks is here.
+rebound name per module (`sync_to_async`) sends them to the bridge instead of a thread. Here are
+those of the compiler and the query. Guarded by `tests/db/models/test_querysets.py` and
+`tests/db/test_iterators.py`.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
 
 async def _stream(start: Callable[[], Iterable[Any]], size: int) -> AsyncGenerator[Any]:
-    """Yield what `start()` iterates over, `size` items for each crossing of the bridge.
+    """Yield the items of `start()`, `size` for each crossing of the bridge.
 
     Django closes the cursor of an iteration that was broken off when its generators are garbage.
-    `held` has the only reference, and no cursor's end waits.
+    `held` has the only reference to them, and the end of a cursor never waits.
     """
     held = [iter(await run(start))]
     try:
@@ -56,7 +57,7 @@ def _take(held: list[Iterator[Any]], size: int) -> list[Any]:
 
 
 def iterate(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]]:
-    """`BaseIterable._async_generator`: the rows of a query, `chunk_size` at a time."""
+    """`BaseIterable._async_generator`: yield the rows of a query, `chunk_size` at a time."""
 
     def _async_generator(self: ModelIterable[Any]) -> AsyncGenerator[Any]:
         return _stream(self.__iter__, self.chunk_size)
@@ -65,9 +66,9 @@ def iterate(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]]:
 
 
 def aiterator(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]]:
-    """`QuerySet.aiterator()`: what `iterator()` does, with a server-side cursor where there is one.
+    """`QuerySet.aiterator()`: iterate as `iterator()` does, with a server-side cursor if possible.
 
-    Django's is a generator round another, so closing it leaves the cursor open for a while.
+    Django's method is a generator round another, so closing it leaves the cursor open for a while.
     """
 
     @functools.wraps(upstream)
@@ -77,7 +78,8 @@ def aiterator(upstream: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any]
     return aiterator
 
 
-# An attribute of a queryset: who fetches its rows, and who waits for that. Written under the lock.
+# An attribute of a queryset: who fetches its rows, on which loop, and the waiters. Written under
+# the lock.
 FETCHING = "_aio_fetching"
 _lock = threading.Lock()
 
@@ -85,14 +87,14 @@ _lock = threading.Lock()
 def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     """`QuerySet._fetch_all`: of several who evaluate one queryset, one fetches.
 
-    The others wait for its rows and for what is prefetched with them. Where that fails, or is
-    cancelled, the next one fetches. Threads take part where there is something to prefetch.
+    The others wait for the rows and the objects that are prefetched with them. If the one fails, or
+    is cancelled, the next one fetches. Threads take part if there is something to prefetch.
     """
 
     @functools.wraps(upstream)
     def _fetch_all(self: _QuerySet) -> None:
         whole, bridged = _is_whole(self), in_bridge()
-        # A coroutine, where it may block at all, could only stop the loop.
+        # A coroutine outside the bridge cannot wait: it would stop the loop.
         alone = not bridged and (whole or asyncio._get_running_loop() is not None)
         if alone or (whole and self._result_cache is not None):
             upstream(self)
@@ -102,7 +104,7 @@ def fetch_all(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
         except TimeoutError:
             apart = self._clone()
             upstream(apart)
-            self._result_cache = apart._result_cache  # whole; who fetches puts his in its place
+            self._result_cache = apart._result_cache  # complete; the fetcher's replaces it later
             return
         try:
             upstream(self)
@@ -122,10 +124,10 @@ def _end_fetch(queryset: _QuerySet) -> None:
 
 
 def _begin_to_fetch(queryset: _QuerySet, bridged: bool) -> bool:
-    """Wait until nobody else fetches. Returns False for whoever fetches already, further out.
+    """Wait until nobody else fetches. Returns whether the caller is to note the end of its fetch.
 
-    And where another loop does, which may have ended. Raises TimeoutError in a thread that has
-    waited for long: the one who fetches may want something called in it.
+    False if the caller fetches already, further out, or if another loop does, which may have ended.
+    Raises TimeoutError in a thread that has waited for long: the fetcher may need that thread.
     """
     me, loop = actor(), asyncio._get_running_loop()
     while True:
@@ -146,9 +148,9 @@ def _begin_to_fetch(queryset: _QuerySet, bridged: bool) -> bool:
 
 
 def _is_whole(queryset: _QuerySet) -> bool:
-    """Whether nothing is left to be prefetched, asked as Django asks.
+    """Whether nothing is left to be prefetched, read as Django reads it.
 
-    A package's subclass may have set no more than Django looks at.
+    A package's subclass may not have set more attributes than Django reads.
     """
     return not queryset._prefetch_related_lookups or queryset._prefetch_done
 
@@ -157,13 +159,13 @@ Twin = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def twin(name: str) -> Twin:
-    """The asynchronous twin of the method `name`. It honours an override in a subclass."""
+    """The async form of the method `name`. It honours an override in a subclass."""
 
     async def method(self: object, *args: Any, **kwargs: Any) -> Any:
         return await run(getattr(self, name), *args, **kwargs)
 
     method.__name__ = method.__qualname__ = f"a{name}"
-    method.__doc__ = f"The asynchronous twin of `{name}()`: same arguments, result and errors."
+    method.__doc__ = f"The async form of `{name}()`: same arguments, result and errors."
     return method
 
 
@@ -179,6 +181,6 @@ aupdate_batch = twin("update_batch")
 
 
 def aresults_iter(self: SQLCompiler, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-    """The asynchronous twin of `results_iter()`: an asynchronous generator of the rows."""
+    """The async form of `results_iter()`: an asynchronous generator of the rows."""
     start = functools.partial(self.results_iter, *args, **kwargs)
     return _stream(start, GET_ITERATOR_CHUNK_SIZE)

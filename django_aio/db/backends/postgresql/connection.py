@@ -1,12 +1,12 @@
-"""The connection: psycopg's, which waits on the loop inside the bridge.
+"""psycopg's connection, made to wait on the loop inside the bridge.
 
 `CooperativeConnection` is psycopg's synchronous connection with another way to wait
 (`waiting.py`), so that Django's whole PostgreSQL backend (cursors, server-side cursors, COPY, GIS,
 third-party engines that derive from it) is cooperative inside the bridge and unchanged outside.
 
-One libpq handle has two faces: the synchronous one that Django uses, and its twin, which connects
-and cancels, and which a pool holds. Both wait by `drive()`, so that one place knows who waits on
-the socket.
+One libpq handle has two faces: the synchronous one that Django uses, and its asynchronous twin,
+which connects and cancels, and which a pool holds. Both wait by `drive()`, so that one place knows
+who waits on the socket. Guarded by `tests/db/backends/test_postgresql.py`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class CooperativeConnection(WaitingConnection):
         self.lent_at = 0.0  # when its pool last lent it, by time.monotonic()
         self._inside = ConnectionLock()
         self.lock = self._inside  # type: ignore[assignment]
-        # Server-side cursors: those that are open, and those to be closed on the server by whoever
-        # next runs a statement here. Their end may come in a destructor, where nobody can wait.
+        # Server-side cursors: the open ones, and the forgotten ones, which the next statement here
+        # closes on the server. They may end in a destructor, where nobody can wait.
         self.open_streams: set[Stream] = set()
         self.forgotten: list[Stream] = []
 
@@ -63,14 +63,14 @@ class CooperativeConnection(WaitingConnection):
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
         """Connect to a server, as `psycopg.connect()` does; inside the bridge, on the loop.
 
-        Whoever has wrapped `psycopg.Connection.connect`, to trace it, is called, and may pass a
-        cursor factory or return a proxy.
+        Calls a tracer that has wrapped `psycopg.Connection.connect`, which may pass a cursor
+        factory or return a proxy.
         """
         return cls.made(super().connect(conninfo, **kwargs))
 
     @classmethod
     def made(cls, face: Self) -> Self:
-        """What `connect()` made: the one that its twin knows, with all that was set on it."""
+        """Make `face`, which `connect()` returned, the one that its twin knows."""
         twin = face._twin
         if twin is not None:
             twin.face, twin._adapters = face, face._adapters
@@ -79,7 +79,7 @@ class CooperativeConnection(WaitingConnection):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> Any:
-        """What psycopg connects by. Inside the bridge it waits by itself, not by yielding."""
+        """Connect for psycopg. Inside the bridge the generator waits itself instead of yielding."""
         if not in_bridge():
             return (yield from super()._connect_gen(conninfo))
         found = store()
@@ -89,7 +89,7 @@ class CooperativeConnection(WaitingConnection):
 
     @classmethod
     def over(cls, twin: Twin) -> Self:
-        """The synchronous face over an asynchronous connection. Made once for each."""
+        """The synchronous face of an asynchronous connection, made at the first call."""
         face = twin.face
         if face is None:
             face = cls(twin.pgconn)
@@ -103,7 +103,7 @@ class CooperativeConnection(WaitingConnection):
         if self._twin is None:
             handlers = self.pgconn.notice_handler, self.pgconn.notify_handler
             twin = Twin(self.pgconn)
-            # Notices and notifications go to the face that Django and its users know.
+            # Notices and notifications must go on to the face that Django and its users know.
             self.pgconn.notice_handler, self.pgconn.notify_handler = handlers
             twin._adapters, twin._prepared = self._adapters, self._prepared
             self._share(twin)
@@ -112,12 +112,12 @@ class CooperativeConnection(WaitingConnection):
     def _share(self, twin: Twin) -> None:
         """Make `twin` the other face.
 
-        One registry of prepared statements serves both, or each would prepare its own under the
-        same name.
+        Both share one registry of prepared statements. With two, each would prepare its own
+        statements under the same names.
         """
         self._twin, twin.face = twin, self
         self._adapters, self._prepared = twin._adapters, twin._prepared
-        # The face warns if it is forgotten while open; the twin need not say it again.
+        # The face warns if it is collected while open; the twin must not warn again.
         twin._pool = getattr(twin, "_pool", None)
 
     def close_forgotten(self) -> None:
@@ -132,7 +132,7 @@ class CooperativeConnection(WaitingConnection):
                     raise
 
     def must_close(self) -> bool:
-        """Whether a cursor is open on the server. One without hold ends with its transaction."""
+        """Whether a left cursor is open on the server. Without hold it ends with a transaction."""
         if self.forgotten and self.pgconn.transaction_status == IDLE:
             for stream in self.forgotten:
                 if not stream.withhold:
@@ -141,12 +141,12 @@ class CooperativeConnection(WaitingConnection):
         return bool(self.forgotten)
 
     def lose_streams(self) -> None:
-        """Whoever holds a server-side cursor has lost it: its chain has no more to do with this."""
+        """Take the server-side cursors from their holders, because the chain gives this up."""
         for stream in tuple(self.open_streams):
             stream.lose()
 
     def forget(self, stream: Stream) -> None:
-        """Have a server-side cursor closed later on. Waits for nothing; any thread."""
+        """Have a server-side cursor closed later. Waits for nothing; any thread."""
         if self.is_lost:
             stream.end(tell=False)
         else:
@@ -162,9 +162,9 @@ class CooperativeConnection(WaitingConnection):
             logger.warning("A statement could not be cancelled on the server: %s", error)
 
     def interrupt(self) -> concurrent.futures.Future[None]:
-        """Cancel the statement that runs now, on the server. Waits for nothing; any thread.
+        """Cancel the running statement on the server. Waits for nothing; any thread.
 
-        Returns what is done when the server has had the request.
+        Returns a future that is done when the server has had the request.
         """
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
         threading.Thread(target=_cancel_by, args=(self.pgconn.get_cancel(), done)).start()
@@ -173,10 +173,11 @@ class CooperativeConnection(WaitingConnection):
     def shut(self) -> None:
         """Close the connection without waiting for the server. Any thread.
 
-        Whoever waits on its socket gets an error first (R9). A thread that is inside libpq with it
-        finds its socket at an end instead: freeing the handle under it would crash the process.
+        A waiter on the socket gets an error first (R9). Under a thread inside libpq the socket is
+        shut down instead: freeing the handle there would crash the process.
 
-        The server does not notice before a statement has ended, so that is cancelled as well.
+        The server does not notice before the running statement ends, so that is cancelled as well.
+        Guarded by `tests/db/backends/test_postgresql.py`, the tests `test_closing_...`.
         """
         if self.is_lost:
             self._mark_forgotten()
@@ -189,7 +190,7 @@ class CooperativeConnection(WaitingConnection):
             else:
                 request = self.pgconn.get_cancel()
                 _hang_up(self.pgconn.socket)
-                # It may have been sending a statement just now, which does not show yet.
+                # That thread may just be sending a statement, which the status does not show yet.
                 threading.Thread(target=_cancel_by, args=(request,)).start()
             return
         loop = waiting.loop
@@ -199,7 +200,7 @@ class CooperativeConnection(WaitingConnection):
             self._finish()
 
     def close(self) -> None:
-        """Close the connection, as psycopg does. Whoever waits on its socket gets an error."""
+        """Close the connection, as psycopg does. A waiter on the socket gets an error."""
         if getattr(self, "_pool", None) is not None and not self.is_lost:
             super().close()
         else:
@@ -217,7 +218,7 @@ class CooperativeConnection(WaitingConnection):
             threading.Thread(target=_cancel_by, args=(self.pgconn.get_cancel(),)).start()
 
     def _mark_forgotten(self) -> None:
-        """They end with the connection."""
+        """End the forgotten cursors with the connection."""
         while self.forgotten:
             self.forgotten.pop().end(tell=False)
 
@@ -238,7 +239,7 @@ class Twin(psycopg.AsyncConnection):
         return await super().connect(conninfo)
 
     async def close(self) -> None:
-        """Close the connection, as a pool does with one that it has no use for."""
+        """Close the connection, as a pool does with one that it does not need."""
         if self.face is not None:
             self.face._wake()
             self.face._mark_forgotten()
@@ -249,7 +250,7 @@ class Twin(psycopg.AsyncConnection):
         face = CooperativeConnection.over(self)
         if not args and not kwargs:
             return await face.drive(gen)
-        # With a limit of time, as for notifications: psycopg looks again now and then.
+        # With a time limit, as for notifications: psycopg then polls.
         face._waiting = watch = Watch(asyncio.get_running_loop(), self.pgconn.socket)
         try:
             return await super().wait(face._while_open(gen), *args, **kwargs)

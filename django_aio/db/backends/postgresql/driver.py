@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 class PostgreSQLDriver:
     """The driver of Django's PostgreSQL backend, and of all that derive from it.
 
-    What ends something waits for nothing and may be called by any thread.
+    The methods that end something wait for nothing. Any thread may call them.
     """
 
     def adopt(self, wrapper: Managed) -> None:
-        """Have it draw on the pool of its loop, if it has one and is to be pooled."""
+        """Have the connection come from its loop's pool, if it has a loop and is to be pooled."""
         pooled = wrapper.settings_dict["OPTIONS"].get("pool") and wrapper.alias != NO_DB_ALIAS
         wrapper.aio.pooled = bool(pooled) and wrapper.aio.loop is not None
         wrapper.aio.stateful = not type(wrapper).__module__.startswith("django.")
@@ -44,7 +44,7 @@ class PostgreSQLDriver:
         return bool(getattr(wrapper.connection, "is_lost", False))
 
     def is_intact(self, wrapper: Managed) -> bool:
-        """Whether the server has not given up the transaction; it may not have begun it."""
+        """Whether the server has not given up the transaction, which it may not have begun."""
         connection = wrapper.connection
         return connection is not None and connection.pgconn.transaction_status in (IDLE, INTRANS)
 
@@ -56,10 +56,10 @@ class PostgreSQLDriver:
                 connection.close_forgotten()
 
     def may_stay_open(self, wrapper: Managed) -> bool:
-        """Whether the next chain may have it, once this one has ended."""
+        """Whether the next chain may have the connection, at the end of this one."""
         connection = wrapper.connection
         _lose_streams(connection)
-        # Its place is in the pool, or a cursor is to be closed first.
+        # It belongs to a pool, or a cursor must be closed first.
         if getattr(connection, "_pool", None) is not None or connection.must_close():
             return False
         return not (connection.touched or connection.is_altered)
@@ -67,7 +67,7 @@ class PostgreSQLDriver:
     def drop(self, wrapper: Managed) -> None:
         """Return the connection to its pool if it is idle; else close it, which rolls back.
 
-        Closing sends one message and does not wait for the server.
+        The close sends one message and does not wait for the server.
         """
         connection, wrapper.connection = wrapper.connection, None
         _lose_streams(connection)
@@ -87,14 +87,14 @@ class PostgreSQLDriver:
             _give_back(lender, connection)
 
     def interrupt(self, wrapper: Managed) -> concurrent.futures.Future[None] | None:
-        """Cancel on the server what the connection is doing."""
+        """Cancel the connection's statement on the server."""
         connection = wrapper.connection
         if isinstance(connection, CooperativeConnection) and not connection.is_lost:
             return connection.interrupt()
         return None
 
     def lease(self, wrapper: Managed) -> Any:
-        """A connection of the pool for a wrapper that connecting would change nothing else on."""
+        """Return a pooled connection, if connecting would change nothing else on the wrapper."""
         pool = wrapper.aio.pool
         if (
             pool is None
@@ -114,12 +114,12 @@ class PostgreSQLDriver:
         return found
 
     def touch(self, wrapper: Managed) -> None:
-        """A project's code has it: it is reset before the pool lends it again."""
+        """Note that a project's code has the connection: it is reset before its next lease."""
         if isinstance(wrapper.connection, CooperativeConnection):
             wrapper.connection.touched = True
 
     def connected(self, wrapper: Managed) -> None:
-        """What Django and its receivers have set is not a chain's."""
+        """Note that the settings of Django and its receivers are not a chain's."""
         if isinstance(wrapper.connection, CooperativeConnection):
             wrapper.connection.begin()
 
@@ -128,17 +128,17 @@ class PostgreSQLDriver:
         return bool(getattr(wrapper.connection, "open_streams", None))
 
     def has_free(self, wrapper: Any) -> bool:
-        """Whether its pool has a connection at hand, or may open one."""
+        """Whether the pool has a connection ready, or may open one."""
         return not is_of_loop(wrapper.pool) or bool(wrapper.pool.has_free())
 
     def may_keep(self, wrapper: Managed) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether the connection is idle, without errors, and of the loop's pool."""
         if wrapper.errors_occurred or not self.is_idle(wrapper):
             return False
         return is_of_loop(wrapper.connection._pool)
 
     def part(self, wrapper: Managed) -> None:
-        """Return a connection that was kept to its pool. Called on its loop."""
+        """Return the kept connection to its pool. Called on its loop."""
         kept, wrapper.aio.kept = wrapper.aio.kept, None
         kept._pool.keep_at_hand(kept)
 
@@ -152,7 +152,8 @@ def _give_back(lender: BridgePool | ConnectionPool[Any], connection: Any) -> Non
     if is_of_loop(lender):
         on_loop(lender.loop, lender.putconn_soon, connection, otherwise=connection.shut)
         return
-    # One that was opened before the series was applied cannot tell what was done with it.
+    # A connection that was opened before the series was applied cannot tell what was done with it:
+    # tests/db/backends/test_opened_before.py.
     known = isinstance(connection, CooperativeConnection)
     if not known or connection.touched or connection.is_altered:
         _shut(connection)
@@ -172,7 +173,7 @@ def _lose_streams(connection: psycopg.Connection[Any]) -> None:
 
 
 def _set_right(wrapper: Any, face: CooperativeConnection) -> None:
-    """Set what Django sets on a connection from a pool: who had it may have set something else."""
+    """Set the modes that Django sets on a pooled connection: a project may have changed them."""
     if not face.autocommit:
         face.autocommit = True
     if "isolation_level" in wrapper.settings_dict["OPTIONS"]:
@@ -180,9 +181,9 @@ def _set_right(wrapper: Any, face: CooperativeConnection) -> None:
 
 
 def _only_djangos(signal: Signal) -> bool:
-    """Whether nobody listens to a signal but Django.
+    """Whether nobody but Django listens to a signal.
 
-    Its receivers of `connection_created` prepare the physical connection, once and for all.
+    Django's receivers of `connection_created` prepare the physical connection once and for all.
     """
     receivers = (entry[1] for entry in signal.receivers)
     alive = (each() if isinstance(each, weakref.ReferenceType) else each for each in receivers)

@@ -10,10 +10,11 @@ from django_aio.bridge import in_bridge, wait
 
 
 class ConnectionLock:
-    """psycopg's lock of a connection, which it holds while it waits.
+    """psycopg's lock of a connection, which psycopg holds while it waits.
 
     A `threading.Lock` held across a wait would stop the loop as soon as a second task asked for it.
-    This one is a `threading.Lock` outside the bridge and waits on the loop inside. Any thread.
+    This one waits on the loop inside the bridge, and blocks outside. Any thread. Guarded by
+    `tests/db/backends/test_postgresql.py`.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class ConnectionLock:
         return self._lock.acquire(blocking=False)
 
     def release(self) -> None:
-        """Give the lock back, to a task that waits if there is one."""
+        """Release the lock, and wake a task that waits for it."""
         self._lock.release()
         self._wake()
 
@@ -60,7 +61,7 @@ class ConnectionLock:
         loop = asyncio.get_running_loop()
         while True:
             waiter = loop.create_future()
-            # First in the queue, then the second try: a release in between wakes this waiter.
+            # Join the queue before the second try: a release in between wakes this waiter.
             self._waiters.append(waiter)
             try:
                 if self._lock.acquire(blocking=False):

@@ -1,8 +1,9 @@
 """`OPTIONS["pool"]`: a `psycopg_pool.AsyncConnectionPool` for each loop and alias.
 
-Django's backend asks its `pool` for connections; inside the bridge it gets a `BridgePool`, which
-leases from the loop's pool and hands out the synchronous face of what it gets. The options are
-those of Django's own pool. (Django documentation, "Connection pool"; psycopg_pool documentation.)
+Django's backend asks its `pool` for connections. In a chain that is a `BridgePool`, which leases
+from the loop's pool and returns the synchronous face of each connection. The options are those of
+Django's own pool. (Django documentation, "Connection pool"; psycopg_pool documentation.) Guarded by
+`tests/db/backends/test_pools.py` and `tests/db/test_pool.py`.
 """
 
 from __future__ import annotations
@@ -30,23 +31,24 @@ from django_aio.loops import NOBODYS, store
 if TYPE_CHECKING:
     from django_aio.db.types import Actor, Managed
 
-# How long a connection goes from lease to lease before its pool sees it again, in seconds.
+# How long a connection goes from lease to lease before psycopg_pool sees it again, in seconds.
 MAX_AT_HAND = 1.0
 
 
 class BridgePool:
-    """What Django's PostgreSQL backend sees as its pool in a chain.
+    """The pool of a chain, as Django's PostgreSQL backend sees it.
 
     It has the methods that the backend calls, and leases from the loop's `AsyncConnectionPool`.
     Called inside the bridge, in the loop's thread, or by a guest thread while its owner waits: so
     asynchronous and synchronous views share one bound.
 
-    A way to the pool and back takes locks, a queue and a task: more than a short statement does.
-    So what comes back goes to who has waited longest, or stays at hand for whoever asks next. For
-    the pool it is still out. After MAX_AT_HAND seconds it goes there, busy or not: `max_lifetime`,
-    `max_idle` and `drain()` are the pool's affair. While somebody waits here one task waits there
-    for all of them: the pool grows, and what comes back to it comes here. `check` and `reset` are
-    the pool's too, and look at every lease: with one of them all wait there, and nothing stays.
+    A round trip through psycopg_pool (locks, a queue, a task) costs more than a short statement. A
+    returned connection therefore goes straight to the longest waiter, or stays ready for the next;
+    psycopg_pool counts it as lent. After MAX_AT_HAND seconds it goes back there, busy or not, for
+    `max_lifetime`, `max_idle` and `drain()`. While callers wait here, one task waits in
+    psycopg_pool for all of them, so that it grows and passes on what is returned to it. `check` and
+    `reset` must see every lease: with one of them all callers wait in psycopg_pool, and nothing
+    stays ready.
     """
 
     def __init__(
@@ -59,27 +61,27 @@ class BridgePool:
     ) -> None:
         self.alias = alias
         self.pool = pool
-        self.configure = configure  # sets on a connection what Django does
+        self.configure = configure  # prepares a connection as Django does
         self.loop = loop
-        self.looks = looks  # whether the pool looks at every lease
-        self.closed = False  # another one takes its place
+        self.looks = looks  # whether psycopg_pool must see every lease
+        self.closed = False  # whether another one takes its place
         self.out = pool.out
-        # Touched by the thread of the loop only. The last that came is the first to go.
+        # Connections ready for a lease, last in, first out. Touched by the loop's thread only.
         self._at_hand: deque[CooperativeConnection] = deque()
         self._tidying: asyncio.TimerHandle | None = None
         self._waiters: deque[asyncio.Future[CooperativeConnection]] = deque()
-        # Whether a task waits in the pool. An eager one may have ended before it is assigned.
+        # Whether a task waits in psycopg_pool. An eager task may end before it is assigned here.
         self._fetching = False
         self._fetcher: asyncio.Task[None] | None = None
-        self._asking = 0  # who waits in the pool itself
+        self._asking = 0  # how many callers wait in psycopg_pool themselves
 
     @property
     def waiting(self) -> int:
-        """How many wait for a connection."""
+        """How many callers wait for a connection."""
         return len(self._waiters) + self._asking
 
     def has_free(self) -> bool:
-        """Whether one who asks now need not wait until somebody gives one back. On the loop."""
+        """Whether a lease now would not wait for the end of another. Called on the loop."""
         stats = self.pool.get_stats()
         growth = self.pool.max_size - stats.get("pool_size", 0)
         free = len(self._at_hand) + stats.get("pool_available", 0) + growth
@@ -94,14 +96,14 @@ class BridgePool:
             self._wait(self._open())
 
     async def _open(self) -> None:
-        """Start the pool's tasks, in nobody's context: they outlive the request that came first."""
+        """Start the pool's tasks in an empty context: they outlive the request that came first."""
         await self.loop.create_task(self.pool.open(), context=contextvars.Context())
 
     def getconn(self) -> CooperativeConnection:
         """Lease a connection.
 
-        Raises `psycopg_pool.PoolTimeout` if none comes free in time; the message names who holds
-        what, and since when.
+        Raises `psycopg_pool.PoolTimeout` if none comes free in time; the message names the holders,
+        and since when they hold.
         """
         if asyncio._get_running_loop() is self.loop and (near := self.take()) is not None:
             return near
@@ -113,7 +115,7 @@ class BridgePool:
         return face
 
     def take(self) -> CooperativeConnection | None:
-        """Lease one that is at hand, or return None. Called on the loop; never waits."""
+        """Lease a ready connection, or return None. Called on the loop; never waits."""
         while self._at_hand:
             face = self._at_hand.pop()
             if not face.is_lost:
@@ -123,7 +125,7 @@ class BridgePool:
         return None
 
     async def _lease(self) -> CooperativeConnection:
-        """One that is at hand, or comes back, or the pool has. Runs on the loop."""
+        """Lease a connection: ready, returned, or of psycopg_pool. Runs on the loop."""
         near = self.take()
         if near is not None:
             return near
@@ -153,7 +155,7 @@ class BridgePool:
         waiters.append(waiter)
         if not self._fetching:
             self._fetching = True
-            # For all who wait, so in nobody's context.
+            # The task serves all waiters, so its context is empty.
             self._fetcher = self.loop.create_task(self._fetch(), context=contextvars.Context())
         time = pool.timeout
         expiry = self.loop.call_later(time, _expire, waiter, time, context=NOBODYS)
@@ -163,13 +165,15 @@ class BridgePool:
             if waiter in waiters:
                 waiters.remove(waiter)
             elif not waiter.cancelled() and waiter.exception() is None:
-                self.keep_at_hand(waiter.result())  # cancelled when it had been given one
+                # Cancelled after it had been given one: test_pools.py,
+                # test_who_is_cancelled_when_it_has_been_given_one_passes_it_on.
+                self.keep_at_hand(waiter.result())
             raise
         finally:
             expiry.cancel()
 
     async def _fetch(self) -> None:
-        """Get connections from the pool as long as somebody waits for one."""
+        """Get connections from psycopg_pool as long as somebody waits for one."""
         try:
             while self._waiters:
                 try:
@@ -189,7 +193,7 @@ class BridgePool:
             self._fetching = False
 
     def _hand_over(self, face: CooperativeConnection) -> bool:
-        """Give a connection to who has waited longest. Returns whether somebody has."""
+        """Give a connection to the longest waiter. Returns whether there was one."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -212,13 +216,13 @@ class BridgePool:
         on_loop(self.loop, self.putconn_soon, face, otherwise=face.shut)
 
     def putconn_soon(self, face: CooperativeConnection) -> None:
-        """Return a connection from where nothing can be awaited, such as a task's end.
+        """Return a connection where nothing can be awaited, such as at a task's end.
 
         Called on the loop.
         """
         self.out.pop(face, None)
         face._pool = None
-        face.lose_streams()  # before it is cleaned: none may be closed by its name afterwards
+        face.lose_streams()  # before the reset, after which their names may be others'
         if face.is_altered or face.is_lost:
             face.shut()
         if not face.is_lost and (face.must_close() or face.touched):
@@ -228,7 +232,7 @@ class BridgePool:
             self._put_soon(face.twin)
 
     async def _clean(self, face: CooperativeConnection) -> None:
-        """Leave nothing of a chain on a connection; one that cannot be cleaned is closed."""
+        """Remove what a chain has left on a connection; close one that cannot be cleaned."""
         try:
             async with asyncio.timeout(LIMIT):
                 await run(face.close_forgotten)
@@ -239,7 +243,7 @@ class BridgePool:
         await self.pool.putconn(face.twin)
 
     async def _reset(self, face: CooperativeConnection) -> None:
-        """Make the session what it was when it had been configured (PostgreSQL: DISCARD)."""
+        """Reset the session to what it was after `configure` (PostgreSQL: DISCARD)."""
         twin = face.twin
         if twin.pgconn.transaction_status != IDLE:
             face.shut()
@@ -272,7 +276,7 @@ class BridgePool:
             self._tidying = self.loop.call_later(MAX_AT_HAND, self._tidy, context=NOBODYS)
 
     def _tidy(self) -> None:
-        """Let the pool have what has been at hand for long."""
+        """Return to psycopg_pool the connections that have been out for MAX_AT_HAND seconds."""
         self._tidying = None
         before = time.monotonic() - MAX_AT_HAND
         for face in [face for face in self._at_hand if face.lent_at <= before]:
@@ -308,7 +312,7 @@ class BridgePool:
         tasks = [*self.pool._workers, self.pool._sched_runner, self._fetcher]
         tasks = [task for task in tasks if task is not None]
         for task in tasks:
-            # Who closes a loop by hand need not hear of tasks that are not his.
+            # A project that closes a loop by hand need not hear of tasks that it did not start.
             task._log_destroy_pending = False  # type: ignore[union-attr]
         for twin in list(self.pool.twins):
             CooperativeConnection.over(twin).shut()
@@ -321,7 +325,7 @@ def _expire(waiter: asyncio.Future[Any], timeout: float) -> None:
 
 
 def _name(who: Actor) -> str:
-    """What an error message calls a task or thread."""
+    """The name of a task or thread in an error message."""
     if isinstance(who, asyncio.Task):
         function = getattr(who.get_coro(), "__qualname__", "a coroutine")
         return f"task {who.get_name()!r} ({function})"
@@ -329,7 +333,7 @@ def _name(who: Actor) -> str:
 
 
 def _returned(twin: Twin, task: asyncio.Task[None]) -> None:
-    """A return that the loop's end cancelled must not leave the connection open."""
+    """Close a connection whose return the loop's end has cancelled."""
     if task.cancelled() or task.exception() is not None:
         CooperativeConnection.over(twin).shut()
 
@@ -363,7 +367,7 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
     async def configure_face(twin: Twin) -> None:
         pool.twins.add(twin)
         face = _face(twin)
-        face._pool = None  # psycopg's mark of a connection that a pool looks after
+        face._pool = None  # psycopg's mark of a pooled connection
         try:
             await run(configure, face)
         except BaseException:
@@ -377,17 +381,17 @@ def _make_pool(wrapper: Any, options: dict[str, Any]) -> BridgePool:
 
 
 def _adapted(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """A callback written for Django's synchronous pool, for the asynchronous one."""
+    """Adapt a callback for Django's synchronous pool to the asynchronous one."""
     if callback is None or asyncio.iscoroutinefunction(callback):
         return callback
 
     async def call(twin: Twin) -> None:
         await run(callback, _face(twin))
-        _face(twin).begin()  # what it has done is done for every lease
+        _face(twin).begin()  # the callback prepares every lease
 
     return call
 
 
 def _face(twin: Twin) -> CooperativeConnection:
-    """The synchronous face of a pooled connection: made once, kept with it."""
+    """The synchronous face of a pooled connection, made once and kept with it."""
     return CooperativeConnection.over(twin)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class _NotCancelled(logging.Filter):
-    """Drops what psycopg_pool logs about an attempt to connect that ended with its loop."""
+    """Drop what psycopg_pool logs about an attempt to connect that ended with its loop."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record says anything that an operator should look at."""
+        """Whether the record says anything that an operator should know."""
         task = None if asyncio._get_running_loop() is None else asyncio.current_task()
         return task is None or not task.cancelling()
 
@@ -35,8 +35,8 @@ logging.getLogger("psycopg.pool").addFilter(_NotCancelled())
 class LoopPool(AsyncConnectionPool):
     """A pool that ends with its loop, even if the loop cancels the pool's tasks first.
 
-    `asyncio.run()` cancels every task and waits for them. A worker of psycopg_pool that is just
-    connecting takes the cancellation for a failed attempt and goes on, for ever; and a pool whose
+    `asyncio.run()` cancels all tasks and waits for them. A worker of psycopg_pool that is just
+    connecting takes the cancellation for a failed attempt and goes on for ever; and a pool whose
     tasks were cancelled cannot be closed. Touched by the thread of its loop.
     """
 
@@ -59,15 +59,15 @@ class LoopPool(AsyncConnectionPool):
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # The pool's tasks were cancelled, not this one: the loop is ending. What waits in the
-            # pool is to be closed, and what a worker was just making.
+            # The pool's tasks were cancelled, not this one: the loop is ending. Close the
+            # connections that wait in the pool, and the one that a worker was just making.
             for face in map(CooperativeConnection.over, list(self.twins)):
                 if face not in self.out:
                     face.shut()
 
 
 class _UntilCancelled:
-    """The queue of a worker's work, which says at once that a cancelled worker has none left."""
+    """A worker's queue that raises CancelledError at once in a worker that was cancelled."""
 
     def __init__(self, queue: asyncio.Queue[Any]) -> None:
         self._queue = queue

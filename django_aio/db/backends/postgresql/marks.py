@@ -1,8 +1,8 @@
-"""What a project may have left on a physical connection: in its session, or on the object.
+"""Marks of what a project may have left on a physical connection: in its session, or on the object.
 
-A session is reset before another chain has the connection (PostgreSQL: DISCARD). What was set on
-psycopg's object (adapters, a factory of rows, a handler of notices) no reset undoes: such a
-connection is closed.
+A session is reset before another chain has the connection (PostgreSQL: DISCARD). No reset undoes a
+change of psycopg's object (adapters, a row factory, a notice handler), so such a connection is
+closed. Guarded by `tests/db/test_sessions.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READERS = (
     "psycopg.connection",
     "psycopg.sql",
 )
-# Where a cursor is made.
+# The module that makes a cursor.
 CURSORS = "psycopg._cursor_base"
 
 
@@ -36,9 +36,9 @@ def _only_reads(module: str) -> bool:
     return is_below(module, READERS)
 
 
-# Not `Connection[Any]`: a tracer may have put a class in its place that is not generic.
+# Not `Connection[Any]`: a tracer may have replaced it with a class that is not generic.
 class MarkedConnection(psycopg.Connection):
-    """A psycopg connection that knows what Django has not done with it.
+    """A psycopg connection that notes what code other than Django's has done with it.
 
     Used by one chain at a time.
     """
@@ -46,15 +46,15 @@ class MarkedConnection(psycopg.Connection):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.touched = False  # whether a chain may have left something in the session
-        self._shown = False  # whether a project has had a part of it that it could alter
-        self._asked = False  # whether it is making a cursor, and knows for whom
-        self._made: tuple[Any, ...] = ()  # what it was like when it was set up
+        self._shown = False  # whether a project has had a part of it that can be altered
+        self._asked = False  # whether `cursor()` is making a cursor, and has judged its caller
+        self._made: tuple[Any, ...] = ()  # its `_shape()` when it was set up
 
     @property
     def is_altered(self) -> bool:
         """Whether a project may have changed the connection object itself, which no reset undoes.
 
-        How it makes rows and adapts values, who hears its notices, how its transactions begin.
+        This covers row factories, adapters, notice handlers and the modes of transactions.
         """
         return self._shown or self._shape() != self._made
 
@@ -70,17 +70,17 @@ class MarkedConnection(psycopg.Connection):
         )
 
     def begin(self) -> None:
-        """It is connected and set up: what is done from here on is a chain's."""
+        """Note that the connection is set up: a chain makes every change from here on."""
         self.touched = self._shown = False
         self._made = self._shape()
 
     def touch(self) -> None:
-        """A project's code uses the connection past Django: its session may carry state."""
+        """Note that a project's code uses the connection past Django, and may leave state."""
         self.touched = True
         tell_chain(self)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Open a cursor, as psycopg does. So does `execute()`."""
+        """Open a cursor, as psycopg does. `execute()` opens one by this method too."""
         if by_project():
             self.touch()
         self._asked = True
@@ -91,12 +91,12 @@ class MarkedConnection(psycopg.Connection):
 
     @property
     def adapters(self) -> Any:
-        """How values are adapted. Who reads this may register something."""
+        """The adapters of values. A project that reads this may register one."""
         caller = module_at(1) or ""
         if not _only_reads(caller):
             self._shown = True
         elif caller == CURSORS and not self._asked and by_project():
-            self.touch()  # it makes a cursor by psycopg's class itself
+            self.touch()  # the project makes a cursor by psycopg's class
         return super().adapters
 
     def add_notice_handler(self, callback: Callable[[psycopg.errors.Diagnostic], None]) -> None:

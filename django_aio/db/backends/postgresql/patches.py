@@ -1,4 +1,4 @@
-"""What is changed in Django's PostgreSQL backend."""
+"""The patches of Django's PostgreSQL backend."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 
 def database(upstream: types.ModuleType) -> types.ModuleType:
-    """`DatabaseWrapper.Database`: the psycopg module, with `connect()` making our connections."""
+    """`DatabaseWrapper.Database`: psycopg, whose `connect()` makes cooperative connections."""
     module = types.ModuleType(upstream.__name__, upstream.__doc__)
     module.__dict__.update(upstream.__dict__)
     module.__dict__["connect"] = connect
     return module
 
 
-# Whether the connection that psycopg makes now is Django's.
+# Whether psycopg is making a connection for Django now.
 _ours: ContextVar[bool] = ContextVar("django_aio_connecting", default=False)
 
 
 def connect(*args: Any, **kwargs: Any) -> Any:
-    """`psycopg.connect()`, as whoever traces it has left it, making our connections."""
+    """Call `psycopg.connect()`, as a tracer may have wrapped it; makes cooperative connections."""
     found: Any = psycopg.connect
     if type(found) is types.MethodType and found.__self__ in CooperativeConnection.__mro__:
         return CooperativeConnection.connect(*args, **kwargs)
@@ -53,9 +53,10 @@ def connect(*args: Any, **kwargs: Any) -> Any:
 
 @classmethod  # type: ignore[misc]
 def connect_gen(cls: type[psycopg.Connection[Any]], conninfo: str = "") -> Any:
-    """`Connection._connect_gen()`: a wrapped `connect()` calls psycopg's with psycopg's class.
+    """`Connection._connect_gen()`: connect by the cooperative class.
 
-    Or with one that another package has put in its place.
+    A wrapped `connect()` calls psycopg's with psycopg's class, or with one that another package has
+    put in its place. Guarded by `tests/db/backends/test_tracers.py`.
     """
     if _ours.get() and not issubclass(cls, CooperativeConnection):
         return _cooperative_class(cast(Hashable, cls))._connect_gen(conninfo)
@@ -64,14 +65,14 @@ def connect_gen(cls: type[psycopg.Connection[Any]], conninfo: str = "") -> Any:
 
 @functools.cache
 def _cooperative_class(cls: Any) -> type[CooperativeConnection]:
-    """Our class of connections, which does what `cls` does as well."""
+    """A class of cooperative connections that do what those of `cls` do as well."""
     if cls in CooperativeConnection.__mro__:
         return CooperativeConnection
     return type(cls.__name__, (CooperativeConnection, cls), {"__module__": cls.__module__})
 
 
 def _cooperative(sync_pool: ConnectionPool[Any] | None) -> Any:
-    """Django's own pool, so that its connections can be used inside the bridge as well."""
+    """Make the connections of Django's own pool usable inside the bridge as well."""
     if sync_pool is not None and sync_pool.connection_class is psycopg.Connection:
         sync_pool.connection_class = CooperativeConnection
     return sync_pool
@@ -89,7 +90,7 @@ def _bridge_pool(wrapper: Managed) -> Any:
 
 
 def _stops_the_loop() -> bool:
-    """Whether a coroutine calls synchronous code that blocks: it cannot wait for the loop then."""
+    """Whether a coroutine calls synchronous code that blocks, and so cannot wait for the loop."""
     if in_bridge() or asyncio._get_running_loop() is None:
         return False
     return bool(os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"))
@@ -104,7 +105,7 @@ def backend_pool(upstream: property) -> property:
         if self.aio is None or not self.aio.pooled or _stops_the_loop():
             return _cooperative(get(self))
         state = self.aio
-        # Django asks several times for each connection. A wrapper stays with one loop.
+        # Cached, because Django asks several times for each connection. A wrapper keeps its loop.
         if state.pool is None or state.pool.closed:
             state.pool = _bridge_pool(self)
         return state.pool
@@ -121,7 +122,7 @@ def chunked_cursor(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if self.aio is not None and isinstance(self.connection, CooperativeConnection):
             cursor.cursor = Stream(cursor.cursor, self)
             if self.aio.pooled and not self.in_atomic_block:
-                sessions.begin(self, joins=False)  # it holds the connection between its rows
+                sessions.begin(self, joins=False)  # the cursor holds the connection between rows
         return cursor
 
     return utils.cursor(chunked_cursor)

@@ -1,9 +1,10 @@
-"""A server-side cursor of a chain: its rows come in turn, and its end waits for nobody.
+"""A server-side cursor of a chain: its fetches take turns, and its end waits for nobody.
 
-Django closes such a cursor in a `finally` of a generator. For an iterator that is left early that
-runs in a destructor: in whichever task, greenlet or thread has the last reference, where a wait
-would lose a cancellation, or stop a loop. So `close()` only notes the cursor, and whoever next
-opens a cursor on the same connection, or takes it back, closes it on the server.
+Django closes such a cursor in the `finally` of a generator. If the iterator is left early, that
+runs in a destructor, in whichever task, greenlet or thread has the last reference; there a wait
+would lose a cancellation, or stop a loop. So `close()` only notes the cursor. The next statement on
+the same connection, or the return of the connection, closes it on the server. Guarded by
+`tests/db/test_iterators.py`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """What `CursorWrapper.cursor` is for a server-side cursor.
+    """The `CursorWrapper.cursor` of a server-side cursor.
 
-    Belongs to the connection and the block that it was opened in, and looks up neither later (R7).
+    Belongs to the connection and the block that it was opened in; never looks them up again (R7).
     Used by the chain that opened it; `close()` by any thread.
     """
 
@@ -61,7 +62,7 @@ class Stream:
             yield row
 
     def close(self) -> None:
-        """Note that the cursor has ended. Closing twice, or after the chain's end, does nothing."""
+        """Note that the cursor has ended. Does nothing if it has been noted, or was lost."""
         connection = self._connection
         if self not in connection.open_streams:
             return
@@ -74,10 +75,10 @@ class Stream:
         return bool(self._cursor.withhold)
 
     def end(self, *, tell: bool) -> None:
-        """Close the cursor, and on the server too if `tell`, which may wait.
+        """Close the cursor; on the server too if `tell`, which may wait.
 
-        One that was declared in a block that was rolled back is gone there, and to close it would
-        be an error.
+        A cursor that was declared in a block that was rolled back is gone on the server, where
+        closing it would be an error.
         """
         if tell and not (self._block is not None and self._block.is_undone):
             self._cursor.close()
@@ -85,7 +86,7 @@ class Stream:
             psycopg.Cursor.close(self._cursor)
 
     def lose(self) -> None:
-        """The chain has ended: what is read from now on is an error."""
+        """Make every later fetch an error, because the chain has ended."""
         self.close()
 
 

@@ -1,12 +1,12 @@
 """How a connection waits for its server: on the loop inside the bridge, else by blocking.
 
 psycopg waits in exactly one method, `Connection.wait(generator)`. `WaitingConnection` overrides it.
-Who waits on the socket is known in one place (`_waiting`), so that before a connection is closed
-the waiter gets an error and the loop lets go of the descriptor (R9).
+One place knows who waits on the socket (`_waiting`), so that before a connection is closed the
+waiter gets an error and the loop stops watching the descriptor (R9).
 
 A cancelled statement is cancelled on the server too, however often its task is cancelled meanwhile;
-if that does not end it within `LIMIT` seconds the connection is closed. (psycopg 3 documentation,
-"Concurrent operations".) Guarded by `tests/db/backends/test_postgresql.py` and
+if the statement does not end within `LIMIT` seconds, the connection is closed. (psycopg 3
+documentation, "Concurrent operations".) Guarded by `tests/db/backends/test_postgresql.py` and
 `tests/db/test_faults.py`.
 """
 
@@ -54,16 +54,16 @@ class WaitingConnection(MarkedConnection):
 
     def __init__(self, pgconn: PGconn, *args: Any) -> None:
         super().__init__(pgconn, *args)
-        self._yielded = 0.0  # when the loop last went on during a wait of this connection
+        self._yielded = 0.0  # when a wait of this connection last let the loop go on
         # Who waits on the socket. Written by the thread of that loop.
         self._waiting: Watch | None = None
 
     async def _wait_by_psycopg(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
-        """Run the generator as psycopg's asynchronous connection does, with a limit of time."""
+        """Run the generator as psycopg's asynchronous connection does, with a time limit."""
         raise NotImplementedError
 
     async def _cancel_on_server(self) -> None:
-        """Have the server cancel what it is doing. Waits for the server's answer."""
+        """Have the server cancel the running statement. Waits for the server's answer."""
         raise NotImplementedError
 
     def _finish(self) -> None:
@@ -76,7 +76,7 @@ class WaitingConnection(MarkedConnection):
         return bool(self.pgconn.status == BAD)
 
     def set_autocommit(self, value: bool) -> None:
-        """Set the autocommit mode. Django asks for it on every lease, and nearly always has it."""
+        """Set the autocommit mode. Django sets it at every lease, nearly always to what it is."""
         if value != self._autocommit or self.pgconn.transaction_status != IDLE:
             self._at_once(super().set_autocommit, value)
 
@@ -85,10 +85,10 @@ class WaitingConnection(MarkedConnection):
         self._at_once(super().set_isolation_level, value)
 
     def _at_once(self, setter: Callable[[V], None], value: V) -> None:
-        """Set what the server is not told. The loop does not go on.
+        """Set a mode that is not sent to the server, without letting the loop go on.
 
-        A cancellation there would leave Django with another mode in mind than the connection has,
-        and the next writes in a transaction that nobody commits.
+        A cancellation in between would leave Django and the connection with different modes, and
+        the next statement would write in a transaction that nobody commits.
         """
         yielded, self._yielded = self._yielded, math.inf
         try:
@@ -132,13 +132,13 @@ class WaitingConnection(MarkedConnection):
                 self._waiting = None
                 loop.remove_reader(descriptor)
         if closed:
-            # After its answer had come, but before this. The generator has a pointer to what is
-            # freed now.
+            # Closed between the answer and this line. The generator has a pointer to freed memory:
+            # test_postgresql.py, test_closing_between_the_answer_and_its_reading.
             raise psycopg.OperationalError(CLOSED)
         self._yielded = monotonic()
 
     def _let_the_loop_go_on(self) -> None:
-        """Many short steps that never wait, as in COPY, must not keep the loop busy."""
+        """Let the loop go on: many short steps without a wait, as in COPY, would block it."""
         try:
             wait(asyncio.sleep(0))
         except asyncio.CancelledError as error:
@@ -147,7 +147,7 @@ class WaitingConnection(MarkedConnection):
         self._yielded = monotonic()
 
     async def drive(self, gen: PQGen[Any], wanted: Wait | None = None) -> Any:
-        """Run a psycopg generator to its end on the loop. `wanted` if it has begun."""
+        """Run a psycopg generator to its end on the loop. Pass `wanted` if it has begun."""
         try:
             if wanted is None:
                 wanted = next(gen)
@@ -162,8 +162,8 @@ class WaitingConnection(MarkedConnection):
     async def _ready(self, wanted: int, deadline: float | None = None) -> int:
         """Wait until the socket is ready for what is wanted.
 
-        With a deadline (time.monotonic()) cancellations are ignored until then, and TimeoutError is
-        raised.
+        With a deadline (time.monotonic()), ignore cancellations until then, and raise TimeoutError
+        at that time.
         """
         watch = Watch(asyncio.get_running_loop(), self.pgconn.socket)
         timer = None
@@ -172,8 +172,8 @@ class WaitingConnection(MarkedConnection):
         watch.add(wanted)
         self._waiting = watch
         try:
-            # Between two cancellations the loop goes on watching: it might not have had the time
-            # to see the answer, if the task is cancelled in each of its turns.
+            # The loop goes on watching between two cancellations: if the task is cancelled in each
+            # of the loop's turns, it might otherwise never see the answer.
             while not await watch.answered(insists=deadline is not None):
                 if deadline is not None and monotonic() >= deadline:
                     raise TimeoutError
@@ -192,8 +192,8 @@ class WaitingConnection(MarkedConnection):
     async def _cancelled(self, gen: PQGen[Any], wanted: Wait, error: asyncio.CancelledError) -> Any:
         """Go on after a cancellation during a wait.
 
-        Where the task is shielded the statement goes on, until the shield's deadline. Elsewhere it
-        is cancelled on the server, and the cancellation is raised when its answer has been read.
+        In a shielded task the statement goes on until the shield's deadline. Elsewhere it is
+        cancelled on the server, and the cancellation is raised after the answer has been read.
         """
         shield = put_off(error)
         if shield is not None:
@@ -203,7 +203,7 @@ class WaitingConnection(MarkedConnection):
             try:
                 await to_its_end(self._cancel_on_server(), LIMIT)
             except TimeoutError:
-                self._finish()  # the request must not meet another statement
+                self._finish()  # the request must not hit another statement
                 raise error from None
             except asyncio.CancelledError:
                 pass
@@ -216,7 +216,7 @@ class WaitingConnection(MarkedConnection):
     async def _drain(self, gen: PQGen[Any], wanted: Wait, deadline: float) -> Any:
         """Run the generator to its end, however often the task is cancelled.
 
-        At the deadline the connection is closed, with an OperationalError.
+        Closes the connection at the deadline, and raises OperationalError.
         """
         try:
             while True:
@@ -231,7 +231,7 @@ class WaitingConnection(MarkedConnection):
             ) from None
 
     def _while_open(self, gen: PQGen[Any]) -> PQGen[Any]:
-        """The generator, which is not advanced once the connection was closed under it."""
+        """Wrap a generator so that it is not advanced after the connection was closed under it."""
         try:
             wanted = next(gen)
             while True:
@@ -243,7 +243,7 @@ class WaitingConnection(MarkedConnection):
             return done.value
 
     def _wake(self) -> None:
-        """Have the loop let go of the socket, and its waiter know."""
+        """Have the loop stop watching the socket, and tell its waiter."""
         watch, self._waiting = self._waiting, None
         if watch is None or watch.loop.is_closed():
             return

@@ -8,7 +8,7 @@ from psycopg.waiting import Ready, Wait
 
 
 class Watch:
-    """A socket that a loop watches for one waiter. Touched by the thread of that loop."""
+    """A socket that a loop watches for one waiter. Touched by that loop's thread."""
 
     __slots__ = ("loop", "ready", "socket", "waiter")
 
@@ -26,18 +26,18 @@ class Watch:
             self.loop.add_writer(self.socket, self.wake, Ready.W)
 
     def remove(self) -> None:
-        """Have the loop watch it no more."""
+        """Have the loop stop watching the socket."""
         self.loop.remove_reader(self.socket)
         self.loop.remove_writer(self.socket)
 
     def wake(self, state: int = 0) -> None:
-        """The socket is ready, or the time is up."""
+        """Wake the waiter, because the socket is ready or the time is up."""
         self.ready |= state
         if self.waiter is not None:
             resolve(self.waiter)
 
     async def answered(self, *, insists: bool) -> bool:
-        """Wait once. Returns whether the socket is ready. With `insists` ignores a cancellation."""
+        """Wait once. Returns whether the socket is ready. `insists` ignores a cancellation."""
         self.waiter = self.loop.create_future()
         try:
             await self.waiter

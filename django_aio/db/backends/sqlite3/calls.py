@@ -1,4 +1,4 @@
-"""How the calls of one SQLite connection are made: in its thread, or where they are."""
+"""The calls of one SQLite connection: in the connection's thread, or in the caller's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class SQLiteCalls:
-    """The calls of one physical connection: in its thread inside the bridge, elsewhere directly.
+    """The calls of one physical connection: in its thread inside the bridge, else directly.
 
-    Belongs to that connection, whatever the chain has by now (R7). Used by one chain, one call at a
-    time; `soon()` by any thread.
+    Belongs to that connection, even if the chain has another one by now (R7). Used by one chain,
+    one call at a time; `soon()` by any thread.
     """
 
     def __init__(self, wrapper: Wrapper, worker: aiosqlite.Connection) -> None:
@@ -34,7 +34,7 @@ class SQLiteCalls:
         self._connection = wrapper.connection
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
-        """Call `func` and wait for what it returns."""
+        """Call `func` and wait for its result."""
         if in_bridge():
             if in_transaction(self._connection) is None:
                 raise InterfaceError(ROWS_GONE)
@@ -74,6 +74,6 @@ class GuestCalls:
 
 
 def _end(connection: sqlite3.Connection, func: Callable[[], object]) -> None:
-    """Call what ends something, unless it has ended with the connection."""
+    """Call `func`, which ends something, unless that has ended with the connection."""
     with contextlib.suppress(sqlite3.Error, InterfaceError):
         locked(connection, func)

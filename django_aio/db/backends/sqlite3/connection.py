@@ -1,4 +1,4 @@
-"""The connection of the SQLite driver: Python's, which knows who is inside it, and who was."""
+"""Python's SQLite connection, with a lock for whoever is inside it and a mark of project use."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from django_aio.db.callers import by_project, tell_chain
 
 
 class LockedConnection(sqlite3.Connection):
-    """A `sqlite3.Connection` that knows who is inside it, and its cursors.
+    """A `sqlite3.Connection` with a set of its cursors and a lock for whoever is inside it.
 
-    SQLite keeps a connection, and its locks, open for as long as one of them has rows to come.
+    SQLite keeps a connection, and its locks, open for as long as a cursor has rows to come.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.inside = threading.Lock()
-        self.touched = False  # whether a project has used it past Django: see sessions.py
+        self.touched = False  # whether a project has used the connection past Django: sessions.py
         self._begun = False
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
@@ -43,14 +43,14 @@ class LockedConnection(sqlite3.Connection):
         return cursor
 
     def touch(self) -> None:
-        """A project's code uses the connection past Django."""
+        """Note that a project's code uses the connection past Django."""
         self.touched = True
         tell_chain(self)
 
     def close(self) -> None:
-        """Close the cursors and the connection; what is open of a transaction is rolled back.
+        """Close the cursors and the connection, which rolls an open transaction back.
 
-        Closing twice does nothing.
+        Does nothing the second time.
         """
         cursors, self._cursors = self._cursors, weakref.WeakSet()
         for cursor in list(cursors):
@@ -60,7 +60,7 @@ class LockedConnection(sqlite3.Connection):
 
 
 def _altering(name: str) -> Callable[..., Any]:
-    """A method that may leave something in the session, or on the connection."""
+    """Wrap a method that may leave something in the session, or on the connection."""
     upstream = getattr(sqlite3.Connection, name)
 
     @functools.wraps(upstream)

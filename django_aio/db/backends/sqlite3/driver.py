@@ -1,4 +1,4 @@
-"""How a chain judges and drops a SQLite connection."""
+"""The SQLite driver: how a chain judges and drops a connection."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class SQLiteDriver(SimpleDriver):
-    """How a chain judges and drops a SQLite connection."""
+    """The driver of Django's SQLite backend, and of all that derive from it."""
 
     def adopt(self, wrapper: Any) -> None:
-        """Its connection gets a thread when it is first used inside the bridge."""
+        """Note whether it is an in-memory database, which is leased. Its thread begins later."""
         shared = wrapper.aio.loop is not None and wrapper.is_in_memory_db()
         wrapper.aio.pooled = wrapper.aio.shared = shared
 
@@ -32,11 +32,11 @@ class SQLiteDriver(SimpleDriver):
         return in_transaction(wrapper.connection) is None
 
     def is_intact(self, wrapper: Managed) -> bool:
-        """Whether the transaction is open: a write that was interrupted has rolled it back."""
+        """Whether the transaction is still open: an interrupted write has rolled it back."""
         return in_transaction(wrapper.connection) is True
 
     def drop(self, wrapper: Managed) -> None:
-        """Have the thread close the connection and end; SQLite rolls back what is open."""
+        """Have the thread close the connection and end; SQLite rolls an open transaction back."""
         state = wrapper.aio
         worker, connection = state.worker, wrapper.connection
         wrapper.connection = state.worker = None
@@ -48,12 +48,12 @@ class SQLiteDriver(SimpleDriver):
     sever = drop
 
     def connected(self, wrapper: Managed) -> None:
-        """What Django and its receivers have set is not a chain's."""
+        """Note that the settings of Django and its receivers are not a chain's."""
         if isinstance(wrapper.connection, LockedConnection):
             wrapper.connection.begin()
 
     def may_stay_open(self, wrapper: Managed) -> bool:
-        """Whether no project has used it past Django."""
+        """Whether no project has used the connection past Django."""
         connection = wrapper.connection
         if isinstance(connection, LockedConnection) and connection.touched:
             return False
@@ -65,7 +65,7 @@ class SQLiteDriver(SimpleDriver):
         return pool is None or pool.is_free()  # type: ignore[attr-defined]
 
     def interrupt(self, wrapper: Managed) -> None:
-        """Interrupt the statement that runs now."""
+        """Interrupt the running statement."""
         if wrapper.connection is not None:
             interrupt(wrapper.connection)
 
@@ -75,4 +75,4 @@ def _give_back(pool: MemoryPool) -> None:
 
 
 def _nothing() -> None:
-    """The one connection of an in-memory database has closed with its loop."""
+    """Do nothing: the one connection of an in-memory database has closed with its loop."""

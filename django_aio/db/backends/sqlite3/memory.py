@@ -1,8 +1,9 @@
 """An in-memory SQLite database: one physical connection for a loop, used by all chains in turn.
 
 A second connection would see an empty database, or with a shared cache find its tables locked. So
-each chain leases the one there is, as from a pool of size one: for a statement, or for a
-transaction. It closes with its loop; the database is gone then, unless a thread has it open.
+each chain leases the only one, as from a pool of size one: for a statement, or for a transaction.
+The connection closes with its loop, and the database is gone, unless a thread has it open. Guarded
+by `tests/db/backends/sqlite3/test_memory.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Turn(Protocol):
-    """What whoever has the connection gives back: a lock, or a test's `Turns`."""
+    """What the holder of the connection releases: a lock, or the turns of a test."""
 
     def release(self) -> None:
         """Let the next one have it."""
 
 
 class MemoryPool:
-    """The one connection of an in-memory database on one loop. Touched by that loop's thread."""
+    """The only connection of an in-memory database on one loop. Touched by that loop's thread."""
 
     def __init__(self, turn: Turn | None = None) -> None:
         self._lock = asyncio.Lock()
@@ -36,7 +37,7 @@ class MemoryPool:
         self._worker: aiosqlite.Connection | None = None
 
     async def take(self, connector: Callable[[], Any]) -> aiosqlite.Connection:
-        """Wait for the connection; the first one opens it, by `connector()` in its thread."""
+        """Wait for the connection. The first call opens it, by `connector()` in its thread."""
         await self._lock.acquire()
         try:
             if self._worker is None:
@@ -49,11 +50,11 @@ class MemoryPool:
         return self._worker
 
     def is_free(self) -> bool:
-        """Whether nobody has it."""
+        """Whether nobody has the connection."""
         return not self._lock.locked()
 
     async def give_back(self) -> None:
-        """Let the next chain have it, outside any transaction."""
+        """Let the next chain have the connection, outside any transaction."""
         worker = self._worker
         try:
             if worker is not None and worker._conn.in_transaction:

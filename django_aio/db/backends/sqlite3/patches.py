@@ -1,13 +1,13 @@
 """SQLite through aiosqlite: its thread per connection, one hop per statement with its first rows.
 
 SQLite has no non-blocking interface. Inside the bridge Django's backend opens its connection in an
-aiosqlite thread and keeps using the real `sqlite3.Connection`; what reads or writes the file is
-sent to that thread. Waiting for another process's lock (the `timeout` option) happens there too, so
-the loop goes on. A cancelled task interrupts its statement.
+aiosqlite thread and keeps using the real `sqlite3.Connection`; calls that read or write the file go
+to that thread. The wait for another process's lock (the `timeout` option) happens there too, so the
+loop goes on. A cancelled task interrupts its statement.
 
-Guests use the connection in their own threads. Whoever is inside SQLite with it holds its lock, and
-it is closed under that lock, after an interruption: to close it under a running statement would
-crash the process.
+Guests use the connection in their own threads. Whoever is inside SQLite with a connection holds the
+connection's lock. It is closed under that lock, after an interruption: closing it under a running
+statement would crash the process. Guarded by `tests/db/backends/sqlite3`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 def worker_of(wrapper: Wrapper) -> aiosqlite.Connection | None:
     """The thread that this call must go to, or None if it is to be made directly.
 
-    Directly: outside the bridge, and on the connection of a plain thread, which only blocks the
-    one-off loop that runs for that thread. A connection that a guest thread opened gets its thread
-    here.
+    It is made directly outside the bridge, and on the connection of a plain thread, where it blocks
+    only the one-off loop that runs for that thread. A connection that a guest thread has opened
+    gets its thread here.
     """
     if wrapper.aio is None or wrapper.aio.loop is None or not in_bridge():
         return None
@@ -66,7 +66,7 @@ def get_new_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
         if in_bridge() or self.aio is not None:
             conn_params.setdefault("factory", LockedConnection)
         if in_bridge() and (self.aio is None or self.aio.chain is None):
-            # No chain's: a copy, or of another handler. Whoever made it closes it.
+            # A copy, or the connection of another handler, is not a chain's. Its maker closes it.
             self.aio = State(None, SQLiteDriver(), asyncio.get_running_loop())
         if self.aio is not None and self.aio.shared:
             return _lease(self, functools.partial(upstream, self, conn_params))
@@ -103,7 +103,7 @@ def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def transactional(name: str) -> Callable[..., Any]:
-    """A method of `BaseDatabaseWrapper` that ends a transaction: the thread writes to the file."""
+    """Wrap a method of `BaseDatabaseWrapper` that ends a transaction: it writes in the thread."""
     inherited = getattr(BaseDatabaseWrapper, name)
 
     @functools.wraps(inherited)

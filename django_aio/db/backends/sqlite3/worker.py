@@ -1,9 +1,9 @@
-"""The thread of a SQLite connection, which is aiosqlite's: how it opens, works, and ends.
+"""The aiosqlite thread of a SQLite connection: how it opens, works, and ends.
 
-aiosqlite's own methods would each take a hop and read one row at a time; its queue is how they send
-a function to the thread, and how it is done here. Whoever is inside SQLite with a connection holds
-its lock, and it is closed under that lock, after an interruption: to close it under a running
-statement would crash the process.
+aiosqlite's own methods would each take a hop and read one row at a time. Their queue sends a
+function to the thread, and is used here directly. Whoever is inside SQLite with a connection holds
+the connection's lock. It is closed under that lock, after an interruption: closing it under a
+running statement would crash the process. Guarded by `tests/db/backends/sqlite3`.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def locked(connection: sqlite3.Connection, func: Callable[..., Any], *args: Any)
 
 
 def interrupt(connection: sqlite3.Connection) -> None:
-    """Interrupt what the connection does. Any thread."""
+    """Interrupt the connection's running statement. Any thread."""
     with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
         connection.interrupt()
 
 
 def _errand(func: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-    """What a thread is to call once, in the context of who sends it.
+    """Make a function for a thread to call once, in the context of the running task.
 
-    Tracers, and a project's functions in SQL, look for their context variables there. A thread
-    remembers what it has called last, so afterwards nothing is left in it.
+    Tracers, and a project's SQL functions, look for their context variables there. The thread keeps
+    a reference to the function that it has called last, so that forgets its arguments.
     """
     work = [contextvars.copy_context().run, func, *args]
 
@@ -86,9 +86,9 @@ def _errand(func: Callable[..., Any], *args: Any) -> Callable[[], Any]:
 
 
 async def open_worker(worker: aiosqlite.Connection) -> None:
-    """Open the connection in its thread. Cancelled meanwhile, close it as soon as it is open.
+    """Open the connection in its thread. If cancelled meanwhile, close it as soon as it is open.
 
-    Not by awaiting `worker`: the end of the loop would cancel that, and leave the thread alone.
+    Does not await `worker`: the end of the loop would cancel that, and leave the thread running.
     """
     # A process that ends without closing its loop must not wait for the thread.
     worker._thread.daemon = True
@@ -109,7 +109,7 @@ async def open_worker(worker: aiosqlite.Connection) -> None:
 
 
 def _open_inside(connector: Callable[[], Any], opening: asyncio.Future[Any]) -> object:
-    """In the thread: connect, and tell the loop. If that has ended, so does the thread."""
+    """Connect in the thread, and tell the loop. If the loop has ended, so does the thread."""
     connection = None
     try:
         connection = connector()
@@ -133,11 +133,7 @@ def _close_opened(worker: aiosqlite.Connection, opening: asyncio.Future[Any]) ->
 async def call_in(
     wrapper: Wrapper, worker: aiosqlite.Connection, func: Callable[..., Any], *args: Any
 ) -> Any:
-    """Call `func` in the thread. Cancelled meanwhile, interrupt the statement and wait for its end.
-
-    aiosqlite's own methods would each take a hop and read one row at a time; its queue is how they
-    send a function to the thread.
-    """
+    """Call `func` in the thread. If cancelled, interrupt the statement and wait for its end."""
     connection = worker._conn
     calling = asyncio.get_running_loop().create_future()
     worker._tx.put_nowait((None, _errand(_answer, calling, connection, func, *args)))
@@ -149,8 +145,8 @@ async def call_in(
         shield = put_off(error)
         if shield is None:
             interrupt(connection)
-        # An interruption does not end the wait for another process's lock. And a connection that
-        # is not provably idle is closed, as soon as its thread is free.
+        # An interruption does not end the wait for another process's lock. A connection that is
+        # not provably idle is closed as soon as its thread is free.
         deadline = shield.deadline if shield is not None else time.monotonic() + INTERRUPT_TIMEOUT
         if not await until_done(calling, deadline) or calling.cancelled():
             calling.add_done_callback(_look_at)
@@ -168,7 +164,7 @@ def _answer(
     func: Callable[..., Any],
     *args: Any,
 ) -> None:
-    """In the thread: call `func` and tell the loop, unless that has ended."""
+    """Call `func` in the thread and tell the loop, unless the loop has ended."""
     try:
         tell = functools.partial(_set, calling, asyncio.Future.set_result)
         tell = functools.partial(tell, locked(connection, func, *args))
@@ -192,7 +188,7 @@ def _look_at(future: asyncio.Future[Any]) -> None:
 def _lose(wrapper: Wrapper, worker: aiosqlite.Connection) -> None:
     """Go on without a connection whose thread is busy; it is closed when the thread is free."""
     if wrapper.aio is None or wrapper.aio.worker is not worker:
-        return  # it has another one by now
+        return  # the wrapper has another connection by now
     lose_transaction(wrapper)
     wrapper.aio.driver.drop(wrapper)
 
@@ -217,7 +213,7 @@ def close_soon(
     worker: aiosqlite.Connection | None,
     connection: sqlite3.Connection | None,
 ) -> None:
-    """Interrupt what the connection does, wait for that in a thread, and close it there."""
+    """Interrupt the connection's statement, wait for its end in a thread, and close there."""
     if connection is not None:
         interrupt(connection)
     if worker is None:
@@ -239,9 +235,9 @@ def _end_thread(
     connection: sqlite3.Connection | None,
     ended: asyncio.Future[None] | None,
 ) -> object:
-    """In the thread: close the connection, and say that this was the last call.
+    """Close the connection in the thread, and return the mark of the last call.
 
-    Not by `worker.stop()`: its future would be told on a loop that may be closed by then.
+    Does not use `worker.stop()`, whose future belongs to a loop that may be closed by then.
     """
     try:
         opened = connection or worker._connection

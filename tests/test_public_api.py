@@ -42,7 +42,7 @@ API = {
         cooperative(func)
         in_thread(func, kind='function', of=None)
         is_cooperative(func)
-        log_hop(kind, func)
+        log_thread(kind, func)
         obstacle(func)
     """,
     "django_aio.conf": """

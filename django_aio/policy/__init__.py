@@ -1,21 +1,21 @@
-"""Whose synchronous code runs on the event loop.
+"""The policy: whose synchronous code runs on the event loop.
 
-Django's own code does, and ours. A project's or third party's code runs in a thread, as it does
-in stock Django, until its module is named:
+Django's own code does, and ours. The code of a project or third party runs in a thread, as in stock
+Django, until its module is named:
 
     AIO = {"COOPERATIVE": ["polls", "rest_framework"]}
 
 A name stands for the module and everything below it. `@cooperative` and `@blocking` mark a single
-callable and win over the list. The policy is asked about views and what decorates them, middleware
-and its hooks, error handlers, responses that render themselves, signal receivers, authentication
-backends and the tests of `user_passes_test`.
+callable and win over the list. The policy decides on views and their decorators, middleware and its
+hooks, error handlers, responses that render themselves, signal receivers, authentication backends
+and the tests of `user_passes_test`.
 
-What is asked is all that a call would run as far as can be seen from outside: a function, what it
-wraps (`functools.wraps` and closures), the class of a method or of a class-based view, and its
-bases. One part that is not trusted is enough for a thread. What a function calls by name is not
-looked at: whoever lists a module vouches for that.
+It considers all that a call would run as far as can be seen from outside: a function, what the
+function wraps (`functools.wraps` and closures), the class of a method or of a class-based view, and
+the bases of that class. One part that is not trusted is enough for a thread. The policy does not
+look at what a function calls by name: whoever lists a module vouches for that.
 
-The answers depend on the settings and the marks only; any thread may ask.
+The answers depend only on the settings and the marks; any thread may ask.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ logger = logging.getLogger("django_aio.policy")
 def cooperative(func: F) -> F:
     """Mark a function or class: its synchronous code may run on the event loop.
 
-    It must not block: what it waits for must go through Django (the database) or `wait()`. The mark
-    covers what the function wraps, unless that is marked `@blocking`, but not the decorators that
-    are put round it. Returns the same object.
+    The code must not block: it may wait only through Django (the database) or `wait()`. The mark
+    covers what the function wraps, unless that is marked `@blocking`, but not the decorators around
+    the function. Returns the same object.
     """
     return _mark(func, True)
 
@@ -52,7 +52,7 @@ def cooperative(func: F) -> F:
 def blocking(func: F) -> F:
     """Mark a function or class: its synchronous code may block, so it runs in a thread.
 
-    Wins over `AIO["COOPERATIVE"]`, and so do marks on what a function wraps. Returns the same
+    Wins over `AIO["COOPERATIVE"]`, as does such a mark on what a function wraps. Returns the same
     object.
     """
     return _mark(func, False)
@@ -89,11 +89,12 @@ def is_cooperative(func: object) -> bool:
 
 
 def obstacle(func: object) -> Obstacle | None:
-    """What keeps `func` from running on the event loop: the outermost part that is not trusted.
+    """Return the outermost part of `func` that is not trusted on the event loop, or None.
 
-    None if nothing does. Coroutine functions need no trust.
+    Coroutine functions need no trust.
     """
-    # Functions and classes are few and live long, instances and partials may be made for a request.
+    # Cache by functions and classes, which are few and live long. Instances and partials may be
+    # made for a single request.
     if isinstance(func, (FunctionType, type)):
         lasting, method = func, None
     elif isinstance(func, MethodType) and MARK not in getattr(func.__self__, "__dict__", ()):
@@ -109,12 +110,12 @@ def obstacle(func: object) -> Obstacle | None:
     return known[method]
 
 
-# For each function and class, and for the methods of the class.
+# The answers for each function and class, and for the methods of the class.
 _known: WeakKeyDictionary[Any, dict[Any, Obstacle | None]] = WeakKeyDictionary()
 
 
 def _search(func: object) -> Obstacle | None:
-    """Walk from outside in, until something is in the way."""
+    """Walk from the outside in, until a part is not trusted."""
     queue, seen = [(func, False)], {id(func)}
     while queue:
         thing, vouched = queue.pop(0)
@@ -129,7 +130,7 @@ def _search(func: object) -> Obstacle | None:
                 if not on_list(module):
                     return Obstacle(name_of(thing), module, False)
         seen.update(map(id, parts))
-        # What a marked function wraps is vouched for, but for an explicit objection.
+        # The mark vouches for what the function wraps, unless that is marked @blocking.
         queue += [(part, vouched or bool(mark)) for part in parts]
     return None
 
@@ -140,17 +141,17 @@ def in_thread(
     """Return a function that, called inside the bridge, runs `func` in a thread and waits.
 
     The thread is the one that asgiref keeps for this request, as in stock Django, with the
-    connection of the chain that waits. Anywhere else `func` is called directly. `kind` and `of` are
-    what the log calls it, and whose code it is if `func` wraps that.
+    connection of the chain that waits. Outside the bridge `func` is called directly. For the log,
+    `kind` says what `func` is, and `of` is the project's callable if `func` only wraps it.
     """
-    hop = sync_to_async(func, thread_sensitive=True)
+    in_its_thread = sync_to_async(func, thread_sensitive=True)
 
     @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not in_bridge():
             return func(*args, **kwargs)
-        log_hop(kind, func if of is None else of)
-        return wait(hop(*args, **kwargs))
+        log_thread(kind, func if of is None else of)
+        return wait(in_its_thread(*args, **kwargs))
 
     # Django names the middleware whose method has no answer.
     owner = getattr(func, "__self__", None)
@@ -160,24 +161,24 @@ def in_thread(
 
 
 def by_policy(func: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
-    """Stands in for `sync_to_async` where Django calls what may be a project's code.
+    """Stand in for `sync_to_async` where Django calls code that may be a project's.
 
-    What the policy trusts runs on the loop, in the bridge; the rest in a thread, as in stock
+    Code that the policy trusts runs on the loop, in the bridge; other code in a thread, as in stock
     Django.
     """
     if func is None:
         return functools.partial(by_policy, **options)
     if is_cooperative(func):
         return functools.partial(run, func)
-    log_hop("method" if isinstance(func, MethodType) else "function", func)
+    log_thread("method" if isinstance(func, MethodType) else "function", func)
     return sync_to_async(func, **options)
 
 
 _logged: set[str] = set()
 
 
-def log_hop(kind: str, func: object) -> None:
-    """Say at DEBUG level that a callable goes to a thread, and why: once for each callable."""
+def log_thread(kind: str, func: object) -> None:
+    """Log at DEBUG level, once for each callable, that it runs in a thread, and why."""
     if not logger.isEnabledFor(logging.DEBUG):
         return
     name = name_of(func)

@@ -1,13 +1,13 @@
-"""Engines and backends that others wrote: their methods run in a thread unless trusted.
+"""Engines and backends of projects and third parties: their methods run in a thread unless trusted.
 
 Django makes an object of a class that the settings name (a session engine, an authentication
-backend) and calls its methods from its own code, which runs on the loop. `class_in_thread()`
-returns a subclass of a class that the policy does not trust, made once. Called inside the bridge,
-the methods of the subclass that may block run in a thread; in the thread, and outside the bridge,
-they are the class's own, so that one call goes to a thread once.
+backend) and calls its methods from its own code, which runs on the loop. For a class that the
+policy does not trust, `class_in_thread()` returns a subclass, made once. Called inside the bridge,
+those methods of the subclass that may block run in a thread. In that thread, and outside the
+bridge, they call the class's own methods directly, so that one call uses a thread once.
 
 The subclass has the name, the module and the signatures of the class. Special methods, properties
-and coroutine functions are not touched. Any thread may ask.
+and coroutine functions are not touched. Any thread may call.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ MADE_HERE = "_aio_in_thread"
 
 
 def class_in_thread(cls: type, kind: str, entries: tuple[str, ...] = ()) -> type:
-    """The class itself if the policy trusts it, else the subclass whose methods run in a thread.
+    """Return the class if the policy trusts it, else a subclass whose methods run in a thread.
 
-    These are the methods that a class which is not trusted defines, and `entries`, whoever defines
-    them. `kind` is what the log calls the class.
+    These are the methods that are defined by a class which is not trusted, and `entries`, whichever
+    class defines them. `kind` is what the log calls the class.
     """
     if MADE_HERE in vars(cls) or is_cooperative(cls):
         return cls
@@ -41,7 +41,7 @@ def class_in_thread(cls: type, kind: str, entries: tuple[str, ...] = ()) -> type
 
 @functools.lru_cache(maxsize=256)
 def _subclass(cls: type, kind: str, entries: tuple[str, ...], on_list: tuple[str, ...]) -> type:
-    """Make the subclass. It depends on the list too."""
+    """Make the subclass. It depends on `on_list` too, which is here for the cache."""
     names = dict.fromkeys(
         [*(name for name in entries if hasattr(cls, name)), *blocking_methods(cls)]
     )
@@ -57,7 +57,7 @@ def _subclass(cls: type, kind: str, entries: tuple[str, ...], on_list: tuple[str
 
 
 def blocking_methods(cls: type) -> Iterator[str]:
-    """The synchronous methods that a class which is not trusted defines, here or in a base."""
+    """The names of synchronous methods that are not trusted, of the class or of its bases."""
     for definer in cls.__mro__:
         for name, value in vars(definer).items():
             func = getattr(value, "__func__", value)
@@ -70,7 +70,7 @@ def blocking_methods(cls: type) -> Iterator[str]:
 
 
 def _is_trusted(definer: type, func: Callable[..., Any]) -> bool:
-    """What the policy says of one method: its own mark counts, then that of its class."""
+    """Whether the policy trusts one method: its own mark counts, then that of its class."""
     mark = own_mark(definer) if own_mark(func) is None else None
     return is_cooperative(func) if mark is None else mark
 
@@ -78,12 +78,12 @@ def _is_trusted(definer: type, func: Callable[..., Any]) -> bool:
 def _in_thread(
     method: Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any], kind: str
 ) -> Any:
-    """The method of a class, of whichever kind, as one that runs in a thread."""
+    """Return the method of a class, of whichever kind, as one that runs in a thread."""
     if isinstance(method, (classmethod, staticmethod)):
         return type(method)(_in_thread(method.__func__, kind))
 
-    # asgiref's frames would show the arguments, a password, say, in error reports, and so would
-    # these.
+    # Hide the arguments, which may be a password, from error reports: asgiref's frames would show
+    # them, and so would these.
     @sensitive_variables()
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a call of something would run, as far as can be seen from outside.
+"""The parts of a callable: all that a call would run, as far as can be seen from outside.
 
 The policy asks about each part: a function and what it wraps, by `functools.wraps` or in a closure;
 a method and its class; a class-based view, its handlers and their decorators; the bases of a class;
@@ -15,12 +15,12 @@ from types import FunctionType, MethodType
 from typing import Any
 
 MARK = "_aio_cooperative"
-# Which function was marked: `functools.wraps` copies the mark to a decorator that was not.
+# The id of the marked function: `functools.wraps` copies the mark to wrappers, which have another.
 MARKED = "_aio_marked"
 
 
 def own_mark(thing: object) -> bool | None:
-    """The mark that was put on `thing` itself. A method has that of its class if it has none."""
+    """The mark of `thing` itself. A method without a mark has that of its object or class."""
     if isinstance(thing, MethodType):
         marks = map(own_mark, (thing.__func__, thing.__self__, type(thing.__self__)))
         return next((mark for mark in marks if mark is not None), None)
@@ -32,9 +32,9 @@ def own_mark(thing: object) -> bool | None:
 
 
 def unbound(upstream: classmethod[Any, Any, Any]) -> Callable[..., Any]:
-    """The function of a class method, which takes the class first.
+    """Return the function of a class method, which takes the class first.
 
-    What a tracer has put in its place (a proxy says that it is a class method) is called.
+    If a tracer has replaced the class method by a proxy, the function calls the proxy.
     """
     function: Callable[..., Any] = upstream.__func__
     if issubclass(type(upstream), classmethod):
@@ -50,11 +50,11 @@ def unbound(upstream: classmethod[Any, Any, Any]) -> Callable[..., Any]:
 def modules(thing: object, wraps: bool) -> Iterator[str]:
     """The modules whose code `thing` itself is, as opposed to what is inside it."""
     if isinstance(thing, FunctionType):
-        # What functools.wraps() or as_view() made carries the name of another module.
+        # A function that functools.wraps() or as_view() made carries the name of another module.
         disguised = hasattr(thing, "__wrapped__") or view_class_of(thing) is not None
         code = thing.__globals__.get("__name__") or module_of(thing)
         names = [code] if disguised else [code, module_of(thing)]
-        # contextlib's decorators and the like: what they wrap is asked.
+        # Skip decorators of the standard library, such as contextlib's: what they wrap counts.
         yield from (name for name in names if not (wraps and _is_standard(name)))
     elif isinstance(thing, type):
         yield thing.__module__
@@ -66,16 +66,16 @@ def modules(thing: object, wraps: bool) -> Iterator[str]:
 
 
 def leads_to(cls: type) -> bool:
-    """Whether the name of a class leads to it.
+    """Whether the module and name of a class lead to that class.
 
-    What `type()` makes with a metaclass of Django's, such as that of forms and of the admin, is in
-    that metaclass's module unless it says otherwise; who wrote it, only its functions tell.
+    A class that `type()` makes with a metaclass of Django, such as that of forms and of the admin,
+    is in the metaclass's module unless it says otherwise. Only its functions tell who wrote it.
     """
     return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
 
 
 def inside(thing: object) -> Iterator[Any]:
-    """What a call of `thing` would run besides its own code."""
+    """The things that a call of `thing` would run besides its own code."""
     if isinstance(thing, functools.partial):
         yield thing.func
         yield from _functions([*thing.args, *thing.keywords.values()])
@@ -84,12 +84,12 @@ def inside(thing: object) -> Iterator[Any]:
         yield from _method(owner if isinstance(owner, type) else type(owner), _name(thing), thing)
         yield owner
     elif isinstance(thing, type):
-        # `object` is everyone's; a base of the standard library is not a project's code.
+        # A base of the standard library, such as `object`, is not a project's code.
         yield from (base for base in thing.__bases__ if not _is_standard(base.__module__))
     elif isinstance(thing, FunctionType):
         yield from _inside_function(thing)
     else:
-        # An object, functools.cache's included. Built-in functions have nothing inside.
+        # An object, including one that functools.cache made. Built-in functions have no parts.
         wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
         if wrapped is not None:
             yield wrapped
@@ -116,19 +116,19 @@ def _inside_function(func: FunctionType) -> Iterator[Any]:
 
 
 def view_class_of(func: object) -> Any:
-    """The class whose `as_view()` made the function; REST framework calls it `cls`."""
+    """The class whose `as_view()` made the function, or None. In REST framework it is `cls`."""
     found = getattr(func, "view_class", None) or getattr(func, "cls", None)
     return found if hasattr(found, "http_method_names") else None
 
 
 def _functions(things: Iterable[Any]) -> Iterator[Any]:
     kinds = (FunctionType, MethodType, functools.partial, ContextDecorator)
-    # Not isinstance(), which would evaluate Django's lazy objects.
+    # isinstance() would evaluate Django's lazy objects.
     return (thing for thing in things if issubclass(type(thing), kinds))
 
 
 def _method(cls: type, name: str, method: object) -> Iterator[Any]:
-    """A method as a part of its own, unless the class that defines it is vouched for."""
+    """The function of a method, unless a mark on the class that defines it vouches for it."""
     func = getattr(method, "__func__", method)
     definer = next((base for base in cls.__mro__ if name in vars(base)), cls)
     if own_mark(definer) is not True or own_mark(func) is False:

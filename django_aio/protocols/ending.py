@@ -1,4 +1,4 @@
-"""How a request ends: with its client, with a closed response, with one `request_finished`."""
+"""The end of a request: its client disconnects or is answered, `request_finished` is sent once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django_aio.protocols.messages import Send
 
 
 def finish(sender: type, request: HttpRequest | None, response: HttpResponseBase | None) -> None:
-    """Close what the request has opened. `request_finished` is sent once, by either way."""
+    """Close the response, or else the request. Either way `request_finished` is sent once."""
     if response is not None:
         response.close()
         return
@@ -31,7 +31,7 @@ async def until_thread_is_idle() -> None:
     """Wait for what a cancelled request left running in its thread.
 
     A function in a thread cannot be interrupted. It uses the connections of the request, and
-    asgiref, which stops the thread with the request, would block the loop until it has ended.
+    asgiref, which stops the thread with the request, would block the loop until the function ends.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     if context is not None and context in SyncToAsync.context_to_thread_executor:
@@ -39,11 +39,14 @@ async def until_thread_is_idle() -> None:
 
 
 def _nothing() -> None:
-    """The thread is idle when it gets to run this."""
+    """Do nothing. When the thread runs this, it was idle."""
 
 
 def or_abort(send: Send) -> Send:
-    """`send`, for which a client that has gone is not an error: servers raise an OSError then."""
+    """Return `send` with RequestAborted for the OSError that servers raise if the client has gone.
+
+    For Django a RequestAborted is not an error.
+    """
 
     async def send_or_abort(message: Mapping[str, Any]) -> None:
         try:
@@ -58,8 +61,8 @@ class UntilDisconnect:
     """Cancels the task's block when the client disconnects, and swallows that cancellation.
 
     `listen()` raises RequestAborted when the client has gone. Listening costs a task, so it begins
-    when the request first waits for something: one that never does has answered before a disconnect
-    could be noticed. A RequestAborted from the block itself ends it as well. Used by one task.
+    when the request first waits: a request that never waits has answered before a disconnect could
+    be noticed. A RequestAborted that the block raises is swallowed as well. Used by one task.
     """
 
     def __init__(self, listen: Callable[[], Awaitable[None]]) -> None:
@@ -84,7 +87,7 @@ class UntilDisconnect:
             self._task.cancel()
 
     def stop(self) -> None:
-        """Listen no more: the answer is complete, and servers report its end as a disconnect."""
+        """Stop listening: the answer is complete, and servers report its end as a disconnect."""
         if self._over is None:
             self._task = None
         self._start.cancel()

@@ -1,13 +1,14 @@
 """An ASGI application inside a Django request: it runs in a task, and its answer is a response.
 
-The application sends; its first message becomes a Django response, which the middleware sees, and
-what it sends after that is the response's body, a chunk at a time: the application waits until its
-last chunk but one has been taken.
+The first message that the application sends becomes a Django response, which the middleware sees.
+The following ones are the response's body, a chunk at a time: `send()` waits until the chunk before
+has been taken.
 
-Guarantees: the application's task ends with the request. It is told of a disconnect if it listens
-for it, and has `GRACE` seconds to end; otherwise it is cancelled. When it has completed its answer
-it may go on (background tasks), and the request waits for it. What it raises before its answer is
-raised in the view; what it raises within it closes the connection; later errors are logged.
+Guarantees: the application's task ends with the request. At a disconnect an application that waits
+in `receive()` is told and has `GRACE` seconds to end; any other is cancelled. An application that
+has completed its answer may go on (background tasks), and the request waits for it. An error before
+the answer is raised in the view, an error during the answer closes the connection, and later errors
+are logged.
 
 Used by the tasks of one request. (ASGI 3.0, "HTTP".)
 """
@@ -30,9 +31,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("django.request")
 
-# What the route to an application captures the rest of the path as.
+# The name under which the route to an application captures the rest of the path.
 REST = "asgi_path"
-# Seconds. An application that does not end within them is left behind, and said so.
+# Seconds. An application that does not end within them is left behind, and an error is logged.
 GRACE = 5.0
 
 
@@ -53,7 +54,7 @@ class ApplicationResponse(StreamingHttpResponse):
                 self.headers[name] = value
 
     def items(self) -> Any:
-        """The headers, which Django keeps one of each name, and every cookie."""
+        """The headers, of which Django keeps one for each name, and every cookie."""
         return [*super().items(), *self._set_cookies]
 
 
@@ -71,7 +72,7 @@ class Exchange:
         self.failure: Exception | None = None
         self._application = application
         self._sent: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(1)  # for a message that nobody has taken yet
+        self._room = asyncio.Semaphore(1)  # for one message that has not been taken yet
         self.task = asyncio.create_task(self._run(scope), name=f"{self.protocol} {request.path}")
         self.task.add_done_callback(lambda task: self._sent.put_nowait(None))
 
@@ -89,7 +90,10 @@ class Exchange:
         self._sent.put_nowait(message)
 
     async def next(self, expected: str) -> Message:
-        """The next message. Raises what the application raised, or RuntimeError if it ended."""
+        """Wait for the next message, whose type ends with `expected`.
+
+        Raises what the application raised, or RuntimeError if it ended or sent another message.
+        """
         message = await self._sent.get()
         self._room.release()
         if message is not None and message["type"].endswith(expected):
@@ -99,7 +103,7 @@ class Exchange:
         raise failure or RuntimeError(f"The ASGI application {what} instead of a {expected!r}.")
 
     async def response(self) -> ApplicationResponse:
-        """Wait for the beginning of the answer. Raises what the application raises before it."""
+        """Wait for the start of the answer. Raises what the application raises before that."""
         try:
             start = await self.next("http.response.start")
             return ApplicationResponse(self.body(), start)
@@ -117,7 +121,7 @@ class Exchange:
                 yield bytes(chunk)
 
     def close(self) -> None:
-        """End the application, wherever the request is closed."""
+        """End the application when the request is closed, inside the bridge or outside."""
         if in_bridge():
             wait(self.aclose())
         elif not self.complete:
@@ -146,7 +150,7 @@ class Exchange:
             )
 
     def report(self) -> None:
-        """Log what the application raised when nobody could be told any more."""
+        """Log an error of the application that is too late for the response."""
         failure, self.failure = self.failure, None
         assert failure is not None
         if self.source.told and _is_disconnect(failure):
@@ -161,7 +165,7 @@ class Exchange:
 
 
 def _is_disconnect(failure: Exception) -> bool:
-    """Whether all that happened is that sending, or a WebSocket's receiving, found nobody there."""
+    """Whether the failure is only that the client had gone when the application used it."""
     if isinstance(failure, ExceptionGroup):  # of a task group that reads and writes
         return failure.split(OSError)[1] is None
     return isinstance(failure, OSError)
@@ -185,7 +189,7 @@ def application_scope(
     scope["django.request"] = request
     scope["url_route"] = {"args": args, "kwargs": kwargs}
     scope["path_params"] = {**scope.get("path_params", {}), **kwargs}
-    # The server's, such as sending a file by its path, do not pass through the middleware.
+    # Other extensions of the server, such as sending a file by its path, bypass the middleware.
     kept = ("tls", "websocket.http.response")
     extensions = scope.get("extensions") or {}
     scope["extensions"] = {name: extensions[name] for name in kept if name in extensions}

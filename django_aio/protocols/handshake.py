@@ -1,8 +1,8 @@
 """The view behind a websocket route: it runs the application until that accepts or refuses.
 
 The application runs in a task of its own, and so on database connections of its own, which end with
-it. Django's view is over when the application has accepted the connection (the response is a 101),
-has closed it, or has failed; what it raises until then is the view's exception.
+the task. Django's view is over when the application has accepted the connection (the response is a
+101), has closed it, or has failed; an exception until then is the view's.
 
 When the client leaves, an application that waits for a message gets the disconnect and has `GRACE`
 seconds to end; any other is cancelled. (ASGI 3.0, "WebSocket"; RFC 6455, section 10.2.)
@@ -63,7 +63,7 @@ class SocketExchange(Exchange):
         assert self._server is not None
         gone: Exception | None = None
         if self._feed.disconnect is None:
-            # Where the server has closed it itself, one says that no message was to be sent.
+            # A server that has closed the connection itself may raise RuntimeError for a message.
             closed = (RuntimeError,) if message["type"] == "websocket.send" else ()
             try:
                 await self._server(message)
@@ -75,7 +75,7 @@ class SocketExchange(Exchange):
         raise ConnectionResetError("The connection of this websocket has been closed.") from gone
 
     async def response(self) -> Any:
-        """Wait for the application to accept or refuse. Raises what it raises before it does."""
+        """Wait for the application to accept or refuse. Raises what it raises until then."""
         try:
             message = await self.next("")
         except BaseException:
@@ -111,13 +111,15 @@ class SocketExchange(Exchange):
 
 
 def handshake_view(application: Application, exempt: bool) -> Callable[..., Any]:
-    """The view of a route to `application`. With `exempt` any page may connect."""
+    """Return the view of a route to `application`. With `exempt` the page of any site may connect.
+
+    Otherwise the Origin is checked.
+    """
 
     async def handshake(request: WebSocketRequest, /, *args: Any, **kwargs: Any) -> Any:
         if not exempt:
             _check_origin(request)
-        # Loaded now, on the loop: the application is a coroutine, which must not query by an
-        # attribute.
+        # Load the user now: in the application, a coroutine, the attribute could not query.
         if hasattr(request, "auser"):
             request.user = await request.auser()
         scope = application_scope(request, args, kwargs)
@@ -130,8 +132,8 @@ def handshake_view(application: Application, exempt: bool) -> Callable[..., Any]
 def _check_origin(request: HttpRequest) -> None:
     """Raise PermissionDenied for a page of another site, by the rules of Django's CSRF middleware.
 
-    Browsers send cookies with a handshake, whoever asks for it, and always say who does. Clients
-    that send no Origin are not browsers.
+    Browsers send cookies with a handshake that any site asks for, and always send the Origin of
+    that site. Clients that send no Origin are not browsers.
     """
     origin = request.META.get("HTTP_ORIGIN")
     if origin is None:

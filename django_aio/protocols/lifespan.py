@@ -1,7 +1,7 @@
 """The lifespan protocol: the signals `startup` and `shutdown`, and the end of the loop's pools.
 
-Receivers run in a task of their own, so that the connections they use go back when they return and
-are not held for as long as the server runs. (ASGI 3.0, "Lifespan".)
+Receivers run in a task of their own, so that the connections they use are released when they return
+and not held for as long as the server runs. (ASGI 3.0, "Lifespan".)
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""ASGI messages between a server and an application inside Django: one ahead, and no more.
+"""ASGI messages between a server and an application inside Django, read at most one ahead.
 
-`Feed` reads what the server sends. It reads one message further than the application has, so that a
-disconnect is noticed although nobody asks, and a client that sends faster than the application
-reads is held back. `Upload` is a feed seen as a request's body. `Replay` is a body that Django has
-already read, seen as a feed.
+`Feed` reads what the server sends. It reads one message ahead of the application, so that a
+disconnect is noticed even while the application does not receive, and a client that sends faster
+than the application reads is slowed down. `Upload` is a feed seen as a request's body. `Replay` is
+a body that Django has already read, seen as a feed.
 
 One of each per request; used by the tasks of that request only. (ASGI 3.0, "HTTP", "WebSocket".)
 """
@@ -30,15 +30,18 @@ BLOCK_SIZE = 2**16
 
 
 class Source(Protocol):
-    """Where an application's messages come from."""
+    """The source of an application's messages."""
 
-    told: bool  # the application has been given the disconnect
+    told: bool  # the application has received the disconnect
 
     async def receive(self) -> Message:
-        """Return the next message; the disconnect again and again once it has come."""
+        """Return the next message; after a disconnect, the disconnect each time."""
 
     def end(self) -> None:
-        """Tell the application, if it listens, that the client has gone or is not of interest."""
+        """Tell an application that is waiting in `receive()` that the client has disconnected.
+
+        Perhaps it has not, but the request is over.
+        """
 
 
 class Feed:
@@ -48,7 +51,7 @@ class Feed:
         self.protocol = protocol
         self.told = False
         self.disconnect: Message | None = None
-        self.finished = False  # the application has closed, so that a disconnect is not an abortion
+        self.finished = False  # the application has closed, so a disconnect is not an abort
         self._receive = receive
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._taken = asyncio.Event()
@@ -72,7 +75,7 @@ class Feed:
     async def _put(self, message: Message) -> None:
         self._taken.clear()
         self._messages.put_nowait(message)
-        # After the end of a body, and after the handshake, only a disconnect is awaited.
+        # After the end of a body, and after the handshake, only a disconnect can follow.
         if message.get("more_body") or message["type"] == "websocket.receive":
             await self._taken.wait()
 
@@ -91,7 +94,7 @@ class Feed:
         self._taken.set()
         if message is self.disconnect:
             self.told = True
-            self._messages.put_nowait(message)  # for whoever else asks
+            self._messages.put_nowait(message)  # for the next call
         return message
 
     def end(self) -> None:
@@ -101,10 +104,10 @@ class Feed:
 
 
 class Upload:
-    """The body of a request that an ASGI application is to read, as a file for everyone else.
+    """The body of a request to an ASGI application, as a file for all other code.
 
-    Whoever reads the file before the application does (`request.POST` in a middleware) has it read
-    whole; the application gets it all the same, from the file.
+    Code that reads the file before the application runs (`request.POST` in a middleware) causes the
+    whole body to be read; the application then gets it from the file.
     """
 
     def __init__(self, feed: Feed, read_body: Callable[[Receive], Awaitable[IO[bytes]]]) -> None:
@@ -114,7 +117,7 @@ class Upload:
         self._streamed = False
 
     def stream(self) -> Feed:
-        """The messages, for the application. From now on nobody else can read them."""
+        """Return the messages for the application. From now on no other code can read the body."""
         self._streamed = True
         return self.feed
 
@@ -141,7 +144,7 @@ class Upload:
         self.file = await self._read_body(self.feed.receive)
 
     def close(self) -> None:
-        """Keep the file: the application may still want it. See discard()."""
+        """Keep the file open: the application may still need it. See discard()."""
 
     def discard(self) -> None:
         """Close the file. Called when the request is over."""
@@ -150,7 +153,7 @@ class Upload:
 
 
 class Replay:
-    """The body of a request that Django has read, as messages, and then the disconnect."""
+    """The messages of a body that Django has already read, followed by the disconnect."""
 
     def __init__(self, request: HttpRequest) -> None:
         self.told = False
@@ -175,7 +178,7 @@ class Replay:
 
     async def _read(self) -> bytes:
         read = self._file.read
-        if getattr(self._file, "_rolled", False):  # it is a file on the disk
+        if getattr(self._file, "_rolled", False):  # a large body is a file on disk
             read = sync_to_async(read, thread_sensitive=False)
             return bytes(await read(BLOCK_SIZE))
         return bytes(read(BLOCK_SIZE))
@@ -197,7 +200,7 @@ def _body_file(request: HttpRequest) -> Any:
 
 
 def body_of(request: HttpRequest) -> Source:
-    """The body of a request as an application's messages: live if nobody has read it yet."""
+    """Return the body of a request as messages: live unless some code has already read it."""
     stream = getattr(request, "_stream", None)
     if isinstance(stream, Upload) and stream.file is None and not hasattr(request, "_body"):
         return stream.stream()

@@ -31,21 +31,21 @@ View = Callable[..., Any]
 
 
 class _Every:
-    """All database aliases: an application outlives its view, and cannot be in its transaction."""
+    """All database aliases: an application outlives its view, so no transaction wraps the view."""
 
     def __contains__(self, alias: object) -> bool:
         return True
 
 
 def asgi_view(application: Application) -> Callable[..., Awaitable[Any]]:
-    """A view that hands its requests to an ASGI application.
+    """Return a view that passes its requests to an ASGI application.
 
     `path("mcp/", asgi_view(application))` matches "mcp/" and everything below it. The application
     gets a scope whose `root_path` ends there, and the body as it arrives; its response is streamed.
-    It runs behind the project's middleware, and `scope["django.request"]` is the request. The view
-    takes Django's decorators: `csrf_exempt(asgi_view(application))`, `login_required(...)`.
+    It runs behind the project's middleware, and `scope["django.request"]` is the request. Django's
+    decorators work on the view: `csrf_exempt(asgi_view(application))`, `login_required(...)`.
 
-    For use in a URLconf that is served by ASGI. Under WSGI the view raises ImproperlyConfigured.
+    For a URLconf that is served by ASGI. Under WSGI the view raises ImproperlyConfigured.
     (ASGI 3.0, "HTTP"; the scope's `root_path` is WSGI's SCRIPT_NAME.)
     """
 
@@ -69,7 +69,7 @@ def asgi_view(application: Application) -> Callable[..., Awaitable[Any]]:
 
 
 def _close_with(request: HttpRequest, exchange: Exchange) -> None:
-    """End the application when the request is closed: a middleware may drop its response."""
+    """End the application when the request is closed: a middleware may discard its response."""
     close = request.close
 
     def close_both() -> None:
@@ -84,7 +84,7 @@ def _close_with(request: HttpRequest, exchange: Exchange) -> None:
 def websocket(
     route: str, view: View, kwargs: dict[str, Any] | None = None, name: str | None = None
 ) -> URLPattern:
-    """A route of `urlpatterns` for websockets. Arguments are those of `path()`.
+    """Return a route of `urlpatterns` for websockets. The arguments are those of `path()`.
 
     `view` is a coroutine function, called as `await view(socket, **captured)` with a
     `django_aio.websocket.WebSocket`, or an ASGI application: an object or function that takes
@@ -95,7 +95,7 @@ def websocket(
     application = _application_of(view)
     handshake = handshake_view(application, exempt=getattr(view, "csrf_exempt", False))
     if inspect.isfunction(view):
-        # With the marks of decorators, such as login_not_required.
+        # Copy the marks of decorators, such as login_not_required.
         functools.update_wrapper(handshake, view)
     handshake._non_atomic_requests = _Every()  # type: ignore[attr-defined]
     return WebSocketPattern(path(route, handshake, kwargs, name))

@@ -1,8 +1,8 @@
 """URL patterns of websocket routes and of ASGI applications.
 
-Both protocols share one URLconf. A websocket route is invisible to HTTP requests; a handshake
-resolves in a twin of the URLconf (`sockets_of()`), in which it is the other way round. In both
-`reverse()` knows all names. (Django documentation, "URL dispatcher".)
+Both protocols share one URLconf. HTTP requests do not see websocket routes; a handshake resolves in
+a copy of the URLconf (`sockets_of()`) that has only these. In both `reverse()` knows all names.
+(Django documentation, "URL dispatcher".)
 
 Patterns are made while a URLconf is imported and only read after that, by any thread.
 """
@@ -28,7 +28,7 @@ class ApplicationPattern(URLPattern):
     """The route to an ASGI application: it matches a prefix, and captures the rest of the path."""
 
     def resolve(self, path: str) -> ResolverMatch | None:
-        """As Django's, if the prefix ends where a segment of the path does."""
+        """Resolve as Django does, if the prefix ends at the end of a segment of the path."""
         match = super().resolve(path)
         found = self.pattern.match(path)
         if match is None or found is None:
@@ -42,11 +42,13 @@ class ApplicationPattern(URLPattern):
 
 
 class UnreachablePattern(URLPattern):
-    """A route of the other protocol: `reverse()` knows it, and nothing resolves to it."""
+    """A route of the other protocol: `reverse()` knows it, but no path resolves to it."""
 
-    def __init__(self, twin: URLPattern) -> None:
-        super().__init__(twin.pattern, twin.callback, twin.default_args, twin.name)
-        self.twin = twin
+    def __init__(self, reachable: URLPattern) -> None:
+        super().__init__(
+            reachable.pattern, reachable.callback, reachable.default_args, reachable.name
+        )
+        self.reachable = reachable
 
     def resolve(self, path: str) -> None:
         """Match nothing."""
@@ -62,7 +64,7 @@ def url_pattern(
     kwargs: dict[str, Any] | None = None,
     name: str | None = None,
 ) -> URLPattern:
-    """Stands in for `URLPattern` in `path()` and `re_path()`: applications get prefixes."""
+    """Stand in for `URLPattern` in `path()` and `re_path()`: an application's route is a prefix."""
     if not hasattr(view, APPLICATION):
         return URLPattern(pattern, view, kwargs, name)
     if isinstance(pattern, RoutePattern):
@@ -71,19 +73,19 @@ def url_pattern(
 
 
 class Sockets:
-    """A URLconf in which websocket routes resolve, and HTTP's do not."""
+    """A URLconf in which only websocket routes resolve."""
 
     def __init__(self, resolver: URLResolver) -> None:
         self._module = resolver.urlconf_module
-        self.urlpatterns = _twins(resolver.url_patterns)
+        self.urlpatterns = _for_sockets(resolver.url_patterns)
 
     def __getattr__(self, name: str) -> Any:
-        # handler404 and the like.
+        # The handlers of errors, such as handler404.
         return getattr(self._module, name)
 
 
 def sockets_of(urlconf: str | Sockets) -> Sockets:
-    """What stands for a URLconf while a websocket's handshake is resolved."""
+    """Return the URLconf in which the handshake of a websocket is resolved."""
     return urlconf if isinstance(urlconf, Sockets) else _sockets_of(get_resolver(urlconf))
 
 
@@ -92,17 +94,17 @@ def _sockets_of(resolver: URLResolver) -> Sockets:
     return Sockets(resolver)
 
 
-def _twins(patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
-    return [_twin(pattern) for pattern in patterns]
+def _for_sockets(patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
+    return [_pattern_for_sockets(pattern) for pattern in patterns]
 
 
-def _twin(pattern: URLPattern | URLResolver) -> URLPattern | URLResolver:
+def _pattern_for_sockets(pattern: URLPattern | URLResolver) -> URLPattern | URLResolver:
     if isinstance(pattern, WebSocketPattern):
-        return pattern.twin
+        return pattern.reachable
     if isinstance(pattern, URLResolver):
         return URLResolver(
             pattern.pattern,
-            _twins(pattern.url_patterns),
+            _for_sockets(pattern.url_patterns),
             pattern.default_kwargs,
             pattern.app_name,
             pattern.namespace,
@@ -117,19 +119,19 @@ class _Known:
 
 
 def application_exists() -> None:
-    """Note that there is one, so that requests are resolved before their bodies are read."""
+    """Note that an application exists: requests are then resolved before their bodies are read."""
     _Known.applications = True
 
 
 def may_lead_to_application() -> bool:
-    """Whether a request could resolve to an ASGI application. Cheap: asked for each request."""
+    """Whether a request could resolve to an ASGI application. Cheap, as each request asks."""
     return _Known.applications or "url_patterns" not in vars(get_resolver())
 
 
 def leads_to_application(handler: ASGIHandler, scope: dict[str, Any]) -> bool:
-    """Whether a request, as it stands before the middleware, resolves to an ASGI application.
+    """Whether a request, as it is before the middleware, resolves to an ASGI application.
 
-    Imports the URLconf if nothing has. Errors are left to Django, which will meet them as well.
+    Imports the URLconf if that has not happened yet. Ignores errors: Django will meet them as well.
     """
     try:
         resolver = get_resolver()

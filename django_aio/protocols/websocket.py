@@ -2,11 +2,12 @@
 
 A handshake is a GET request, and is treated as one: `request_started`, the middleware, the URLconf,
 an Origin check, the view (`handshake.py`), the middleware again, `request_finished`. A middleware
-that answers itself, such as one that sends strangers to the login page, refuses the connection; so
-do a path that is not a websocket route, and whatever else is an error in Django.
+that answers itself, such as one that redirects anonymous users to the login page, refuses the
+connection; so do a path that is not a websocket route, and any error in Django.
 
-Refused before it is accepted, a connection ends with the response's status where the server offers
-`websocket.http.response`, and with 403 elsewhere. An error later closes it with 1011 and is logged.
+A connection that is refused ends with the response's status if the server offers
+`websocket.http.response`, else with 403. An error after the connection was accepted closes it with
+1011 and is logged.
 
 (ASGI 3.0, "WebSocket" and its extension "WebSocket Denial Response"; RFC 6455, section 4.)
 """
@@ -43,7 +44,7 @@ class WebSocketRequest(ASGIRequest):
 
     @property
     def urlconf(self) -> Any:
-        """Stands for `ROOT_URLCONF`, or for what a middleware set."""
+        """The URLconf of the setting, or the one that a middleware set, for websockets."""
         return sockets_of(self._urlconf or settings.ROOT_URLCONF)
 
     @urlconf.setter
@@ -51,19 +52,19 @@ class WebSocketRequest(ASGIRequest):
         self._urlconf = urlconf
 
     def _get_scheme(self) -> Any:
-        """That of the page that may connect, which is what middleware and the check ask for."""
+        """The scheme of the page that connects, for middleware and the Origin check."""
         scheme = super()._get_scheme()  # type: ignore[misc]
         return {"ws": "http", "wss": "https"}.get(scheme, scheme)
 
 
 async def handle(handler: ASGIHandler, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one websocket, to its end. Called by `ASGIHandler`."""
+    """Serve one websocket until it is closed. Called by `ASGIHandler`."""
     message = await receive()
     if message["type"] != "websocket.connect":
         return  # the client has gone already
     feed = Feed(receive, "websocket")
     feed.preload(message)
-    handshake = _Handshake(_twin(handler), scope, feed)
+    handshake = _Handshake(_for_handshakes(handler), scope, feed)
     async with UntilDisconnect(feed.pump):
         try:
             await run(handshake.perform, or_abort(send))
@@ -75,11 +76,11 @@ async def handle(handler: ASGIHandler, scope: Scope, receive: Receive, send: Sen
 
 
 @functools.lru_cache(maxsize=16)
-def _twin(handler: ASGIHandler) -> Any:
-    """The handler with its middleware, for requests that are handshakes."""
-    twin = copy.copy(handler)
-    twin.request_class = WebSocketRequest
-    return twin
+def _for_handshakes(handler: ASGIHandler) -> Any:
+    """Copy the handler, with its middleware, for requests that are handshakes."""
+    copied = copy.copy(handler)
+    copied.request_class = WebSocketRequest
+    return copied
 
 
 class _Handshake:
@@ -94,14 +95,14 @@ class _Handshake:
 
     @property
     def accepted(self) -> SocketExchange | None:
-        """The application, if it has accepted and no middleware objected."""
+        """The application, if it has accepted and the middleware has left its response."""
         exchange = None if self.request is None else self.request.exchange
         if exchange is None or exchange.accepted is None or self.response is None:
             return None
         return exchange if self.response.status_code == 101 else None
 
     def perform(self, send: Send) -> None:
-        """Run the request, and refuse unless it was accepted. In the bridge."""
+        """Run the request, and refuse the connection unless it was accepted. In the bridge."""
         sender = type(self.handler)
         set_script_prefix(get_script_prefix(self.scope))
         try:
@@ -117,19 +118,19 @@ class _Handshake:
             finish(sender, self.request, self.response)
 
     async def _refuse(self, send: Send) -> None:
-        """Send the response if the server can, else close."""
+        """Send the response if the server offers that, else close."""
         if DENIAL not in (self.scope.get("extensions") or {}):
             await send({"type": "websocket.close"})
             return
 
         async def deny(message: Mapping[str, Any]) -> None:
-            # Django's last message has no body; uvicorn looks for one.
+            # Django's last message has no body, which uvicorn expects.
             body = {"body": b""} if message["type"] == "http.response.body" else {}
             await send({**body, **message, "type": f"websocket.{message['type']}"})
 
         await self.handler.send_response(self.response, deny)
 
     async def end(self) -> None:
-        """Leave nothing behind."""
+        """End the application."""
         if self.request is not None and self.request.exchange is not None:
             await self.request.exchange.aclose()

@@ -20,7 +20,7 @@ from django.template.response import SimpleTemplateResponse
 from django.utils.safestring import SafeString
 
 from django_aio.bridge import run
-from django_aio.policy import is_cooperative, log_hop
+from django_aio.policy import is_cooperative, log_thread
 
 # The name of a template is safe text if it stands in the source of another template.
 TEXT = frozenset({str, SafeString})
@@ -40,7 +40,7 @@ async def arender(self: _Response) -> Any:
     code: tuple[Callable[..., Any], ...] = (type(self), *self._post_render_callbacks)
     if all(map(is_cooperative, code)):
         return await run(self.render)
-    log_hop("response", type(self))
+    log_thread("response", type(self))
     return await sync_to_async(self.render)()
 
 

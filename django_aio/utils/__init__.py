@@ -1,1 +1,1 @@
-"""The patches of `django.utils` and of asgiref's crossings between the two colours."""
+"""The patches of `django.utils`, and what stands in for asgiref's `sync_to_async`."""

@@ -1,8 +1,8 @@
-"""Inside the bridge synchronous code is where it may wait: Django does not object.
+"""Django's guard `async_unsafe` does not object to synchronous code inside the bridge.
 
-Django's `async_unsafe` guard asks whether a loop runs in this thread. Inside the bridge one does,
-but a driver's wait lets it go on, so the guard is told that there is none. Everywhere else it
-protects as before.
+The guard asks whether a loop runs in this thread. Inside the bridge one does, but a driver's wait
+lets the loop go on, so the guard is told that there is no loop. Everywhere else the guard works as
+in stock Django.
 
 Called from any thread.
 """
@@ -19,9 +19,9 @@ from django_aio.bridge import in_bridge, run
 
 
 def get_running_loop() -> AbstractEventLoop:
-    """What `django.utils.asyncio` asks: the loop that a blocking call would stop.
+    """Return the loop that a blocking call here would stop, for `django.utils.asyncio`.
 
-    Raises RuntimeError, as asyncio's own, where there is none.
+    Raises RuntimeError, as asyncio's function does, if there is none.
     """
     if in_bridge():
         raise RuntimeError("no event loop is stopped by waiting inside the bridge")
@@ -29,9 +29,9 @@ def get_running_loop() -> AbstractEventLoop:
 
 
 def native(func: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
-    """Stands in for `sync_to_async` in Django's own modules: the same function, on the loop.
+    """Stand in for `sync_to_async` in Django's own modules: run the function on the loop.
 
-    `thread_sensitive` and `executor` say which thread; there is none, so they are ignored.
+    `thread_sensitive` and `executor` choose a thread; there is none, so they are ignored.
     """
     if func is None:
         return native

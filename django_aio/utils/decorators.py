@@ -1,13 +1,13 @@
 """View decorators made from middleware, such as `cache_page()`, on coroutine views.
 
-Django calls the middleware's hooks from the coroutine, where they may not wait: a database cache
-raises SynchronousOnlyOperation, and Redis stops the loop. Here the whole decorated view runs as a
-synchronous one inside the bridge, and only the coroutine in its middle is awaited. If the policy
-does not trust the middleware, its hooks run in a thread meanwhile.
+Stock Django calls the middleware's hooks from the coroutine, where they may not wait: a database
+cache raises SynchronousOnlyOperation, and Redis stops the loop. Here the whole decorated view runs
+as a synchronous one inside the bridge, and only the coroutine in its middle is awaited. If the
+policy does not trust the middleware, its hooks run in a thread.
 
-So does `method_decorator()` on the `dispatch()` of a class-based view with asynchronous handlers,
-which returns a coroutine without being a coroutine function. Decorators of synchronous views are
-Django's. (Django documentation, "The per-view cache".)
+The same holds for `method_decorator()` on the `dispatch()` of a class-based view with asynchronous
+handlers, which returns a coroutine without being a coroutine function. Decorators of synchronous
+views are Django's. (Django documentation, "The per-view cache".)
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ def make_middleware_decorator(upstream: Callable[..., Any]) -> Callable[..., Any
 
 
 def multi_decorate(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`method_decorator()`: what a synchronous decorator does round a handler is round its run.
+    """`method_decorator()`: a synchronous decorator encloses the whole run of a coroutine handler.
 
-    Django marks the decorated method of a coroutine function as one, whatever the decorator is. In
-    a class-based view it is called inside the bridge, where `with transaction.atomic():` is right:
-    it would commit before the handler has begun.
+    Django marks the decorated method as a coroutine function, whatever the decorator is. In stock
+    Django `with transaction.atomic():` in such a decorator would commit before the handler has
+    begun. A class-based view calls the method inside the bridge, where the decorator can wait for
+    the handler.
     """
 
     @functools.wraps(upstream)
@@ -87,16 +88,16 @@ def _done_in_views(method: Callable[..., Any]) -> Callable[..., Any]:
 def _is_asynchronous(view: View) -> bool:
     if iscoroutinefunction(view):
         return True
-    # What method_decorator() makes of the method of a class-based view.
+    # method_decorator() decorates a partial of the bound method of a class-based view.
     method = view.func if isinstance(view, functools.partial) else view
     asynchronous = getattr(getattr(method, "__self__", None), "view_is_async", False)
     return bool(asynchronous) and getattr(view, "__name__", "") == "dispatch"
 
 
 def _synchronous(view: View) -> View:
-    """The view as the middleware may call it, on the loop or in a thread."""
+    """Return the view as a function that the middleware may call, on the loop or in a thread."""
 
-    @functools.wraps(view, updated=())  # not what says that it is a coroutine function
+    @functools.wraps(view, updated=())  # without the mark of a coroutine function
     def call(*args: Any, **kwargs: Any) -> Any:
         answer = view(*args, **kwargs)
         if not inspect.isawaitable(answer):  # a mixin's dispatch() that redirects
@@ -111,7 +112,7 @@ async def _await(answer: Awaitable[Any]) -> Any:
 
 
 def _asynchronous(view: View, decorated: View, middleware_class: type) -> View:
-    """The coroutine function that runs the synchronous `decorated` where the policy says."""
+    """Return a coroutine function that runs the synchronous `decorated` where the policy says."""
 
     @functools.wraps(view)
     async def call(*args: Any, **kwargs: Any) -> Any:

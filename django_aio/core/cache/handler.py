@@ -1,13 +1,14 @@
-"""`caches["default"]`: a cache backend of a project's or third party's does not stop the loop.
+"""`caches["default"]`: the cache backend of a project or third party does not stop the loop.
 
-Django's own backends wait on the loop. One that the policy does not trust works as it is, but each
-of its methods that bridged code calls (a view, the cache middleware, `{% cache %}`) runs in a
-thread from its beginning to its end, and so does its constructor: one call is one hop. What it
-inherits from a backend of Django's goes to the thread with the rest of it, because it calls what
-the class overrides. Its own coroutine functions are awaited as they are.
+Django's own backends wait on the loop. A backend that the policy does not trust works unchanged,
+but each of its methods that bridged code calls (a view, the cache middleware, `{% cache %}`) runs
+in a thread as a whole, and so does its constructor. So do the methods that it inherits from one of
+Django's backends, because they call what the class overrides. Its own coroutine functions are
+awaited as they are.
 
-`get_or_set()` is left on the loop unless the class has its own: what it calls hops, and others who
-want the same key wait for one computation. (Django documentation, "Using a custom cache backend".)
+`get_or_set()` stays on the loop unless the class has its own: the methods that it calls run in a
+thread, and other tasks that want the same key wait for one computation. (Django documentation,
+"Using a custom cache backend".)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from django_aio.policy import is_cooperative
 from django_aio.policy.classes import class_in_thread
 
-# What a backend is asked for. Key functions only compute, and close() does nothing unless the
+# The methods that callers use. Key functions only compute, and close() does nothing unless the
 # class defines it.
 ENTRIES = (
     "__contains__",
@@ -60,6 +61,6 @@ def import_backend(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _has_own_constructor(backend: type) -> bool:
-    """Whether a class that is not trusted defines the constructor, which may open a file, say."""
+    """Whether code that is not trusted defines the constructor, which may open a file, say."""
     constructor = inspect.getattr_static(backend, "__init__")
     return isinstance(constructor, FunctionType) and not is_cooperative(constructor)

@@ -1,13 +1,12 @@
 """An iterator that may block, advanced in the request's thread, a bounded number of chunks ahead.
 
-Handing every chunk to a thread and back would cost more than most chunks do; handing over only full
-batches would keep back the last line before a pause. So the thread produces a batch without being
-asked between, each chunk is sent as soon as it is there, and the next batch begins when all of the
-last one has been sent.
+A call in the thread for every chunk would cost more than most chunks do; sending only full batches
+would delay the last line before a pause. So one call in the thread produces a batch, each chunk is
+sent as soon as it is there, and the next batch begins when all of the last one has been sent.
 
     the request's task      lends its thread to the iterator, and waits for it: the iterator may
                             use the task's connections
-    a task beside it        sends, and has no connection
+    a second task           sends, and has no connection
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, Self
 
 from asgiref.sync import sync_to_async
 
-# How far the thread gets ahead of the client: so many chunks, or so many bytes and one chunk.
+# How far the thread gets ahead of the client: this many chunks, or this many bytes and one chunk.
 MOST_CHUNKS = 64
 MOST_BYTES = 2**16
 _OVER = object()
@@ -29,8 +28,7 @@ class Ahead:
     """The chunks of `iterator`, as an asynchronous iterator for one reading task.
 
     `close` is called in the thread, with the last batch if there is one. The thread appends to
-    `_chunks`, and writes `_over` and `_failure` before its hand-over ends; all else belongs to the
-    loop.
+    `_chunks`, and writes `_over` and `_failure` before its call ends; all else belongs to the loop.
     """
 
     def __init__(self, iterator: Iterator[Any], close: Callable[[], None]) -> None:
@@ -56,9 +54,9 @@ class Ahead:
             sender.cancel()
             await asyncio.wait([sender])
             if not sender.cancelled():
-                sender.exception()  # It has been raised above, unless something came before it.
+                sender.exception()  # retrieved: it was raised above, or another error was
             if not self._over:
-                # Behind a batch that a cancelled task left running: it is the same thread.
+                # After a batch that a cancelled task left running: it is the same thread.
                 await sync_to_async(self._close)()
 
     def _stop(self, sender: object = None) -> None:
@@ -86,8 +84,9 @@ class Ahead:
                 if chunk is _OVER:
                     break
                 self._chunks.append(chunk)
-                # Waking the loop is a system call. Looked at after the append, and cleared by the
-                # reader before it looks for chunks: one of the two notices the other.
+                # Waking the loop is a system call, so avoid needless ones. The thread tests the
+                # event after the append and the reader clears it before it looks for chunks: one
+                # of the two notices the other.
                 if not self._arrived.is_set():
                     self._loop.call_soon_threadsafe(self._arrived.set)
                 produced += len(chunk) if isinstance(chunk, (str, bytes)) else 0
@@ -96,7 +95,7 @@ class Ahead:
             else:
                 return
         except Exception as error:
-            self._failure = error  # raised behind the chunks that came before it
+            self._failure = error  # raised after the chunks that came before it
         self._over = True
         self._close()
 

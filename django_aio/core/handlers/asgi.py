@@ -1,12 +1,12 @@
 """ASGI requests: `ASGIHandler.__call__` and `handle`, one request in one greenlet.
 
 The parts are Django's: reading the body, building the request, sending the response, listening for
-the client's disconnect. What is new is where they run: the signals, the middleware chain, the view
-and the closing of the response share one task and one greenlet. A client that disconnects cancels
-that task's request, and with it the statement that it waits for.
+the client's disconnect. Only where they run is new: the signals, the middleware chain, the view and
+the closing of the response share one task and one greenlet. A client that disconnects cancels the
+request, and with it the statement that the request waits for.
 
-The body of a request that goes to an ASGI application of the URLconf is not read before the
-application does. Websockets and the lifespan protocol have modules of their own.
+The body of a request to an ASGI application of the URLconf is left for the application to read.
+Websockets and the lifespan protocol have modules of their own.
 
 (ASGI 3.0, "HTTP"; Django documentation, "Asynchronous support".)
 """
@@ -89,7 +89,7 @@ async def _answer(
     listen: Callable[[], Awaitable[None]],
     send: Send,
 ) -> None:
-    """Answer one request, for as long as its client waits."""
+    """Answer one request, unless its client disconnects first."""
     async with UntilDisconnect(listen) as guard:
         await run(_serve, handler, scope, body, or_abort(send), guard)
 

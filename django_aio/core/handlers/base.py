@@ -1,8 +1,8 @@
 """The middleware chain of an asynchronous handler: Django's synchronous one, in one greenlet.
 
-A handler that asks for an asynchronous chain gets the synchronous chain, run inside the bridge.
-Middleware, views and exception handlers that are coroutine functions are awaited from it; those
-that are synchronous run on the loop or in a thread as the policy says. In handlers that ask for a
+A handler that asks for an asynchronous chain of middleware gets the synchronous one, run inside the
+bridge. Middleware, views and exception handlers that are coroutine functions are awaited from it;
+synchronous ones run on the loop or in a thread as the policy says. In handlers that ask for a
 synchronous chain (WSGI) only ATOMIC_REQUESTS on coroutine views is new.
 
 Called by the thread that makes the handler, and per request by the loop's.
@@ -76,7 +76,7 @@ def is_bridged(handler: object) -> bool:
 
 
 def adapt_method_mode(upstream: Callback) -> Callback:
-    """`BaseHandler.adapt_method_mode`: cross from one colour to the other by the bridge."""
+    """`BaseHandler.adapt_method_mode`: adapt synchronous and coroutine functions by the bridge."""
 
     @functools.wraps(upstream)
     def adapt_method_mode(
@@ -122,7 +122,7 @@ def make_view_atomic(upstream: Callback) -> Callback:
         atomic = upstream(self, view)
         if is_cooperative(view):
             return atomic  # type: ignore[no-any-return]
-        # Nothing happens between the view and the rendering: one hop does for both.
+        # Nothing happens between the view and the rendering, so one call in the thread does both.
         whole = atomic if self._template_response_middleware else _rendering(atomic)
         return in_thread(whole, "view", of=view)
 
@@ -132,17 +132,17 @@ def make_view_atomic(upstream: Callback) -> Callback:
         except RuntimeError:
             if not iscoroutinefunction(view):
                 raise
-        # It refuses a coroutine function where there is a transaction to wrap it in. The thread's
-        # transaction reaches the coroutine, so none need be refused.
+        # Django refuses a coroutine view with ATOMIC_REQUESTS. Here the coroutine is in the
+        # thread's transaction, so there is nothing to refuse.
         return upstream(self, as_sync(view))  # type: ignore[no-any-return]
 
     return make_view_atomic
 
 
 def adapt_view(view: Callback, kind: str) -> Callback:
-    """A view that Django calls from within (an error handler), for synchronous code anywhere.
+    """Return a view that Django itself calls (an error handler) as a synchronous function.
 
-    Inside the bridge it runs where the policy says; a coroutine function is awaited.
+    Inside the bridge the view runs where the policy says; a coroutine function is awaited.
     """
     if iscoroutinefunction(view):
         return as_sync(view)
@@ -152,7 +152,7 @@ def adapt_view(view: Callback, kind: str) -> Callback:
 
 
 def _rendering(view: Callback) -> Callback:
-    """The view, which also renders a response whose rendering was deferred."""
+    """Return the view, followed by the rendering of its response if that was deferred."""
 
     @functools.wraps(view)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -165,8 +165,8 @@ def _rendering(view: Callback) -> Callback:
 def check_response(upstream: Callback) -> Callback:
     """`BaseHandler.check_response`: the response is rendered where the policy says.
 
-    Every response is checked before it is rendered, whoever made it. If its `render()` is a
-    coroutine function it is awaited.
+    Django checks every response before it renders it, whoever made it. A `render()` that is a
+    coroutine function is awaited.
     """
 
     @functools.wraps(upstream)
@@ -182,7 +182,8 @@ def check_response(upstream: Callback) -> Callback:
         if iscoroutinefunction(render):
             response.render = _Render(response, as_sync(render))
         elif not getattr(response, "is_rendered", False):
-            # What a view left to be rendered is its code still. (A middleware has a name.)
+            # A response that a view has not rendered is still the view's code. (`name` is set if
+            # a middleware returned the response.)
             whose: list[Any] = [type(response), *_callbacks(response)]
             if not all(map(is_cooperative, whose if name else [*whose, callback])):
                 response.render = _Render(response, in_thread(render, "response"))
@@ -191,12 +192,12 @@ def check_response(upstream: Callback) -> Callback:
 
 
 def _callbacks(response: HttpResponseBase) -> list[Callback]:
-    """What a template response calls when it has been rendered."""
+    """The functions that a template response calls once it has been rendered."""
     return getattr(response, "_post_render_callbacks", [])
 
 
 class _Render:
-    """A response's `render()`, adapted. Gone when it is called: cached responses are pickled."""
+    """A response's adapted `render()`. It removes itself: responses that are cached are pickled."""
 
     def __init__(self, response: Response, render: Callback) -> None:
         self._response = response
@@ -208,19 +209,19 @@ class _Render:
 
 
 def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
-    """A synchronous function, for bridged code or a thread, that waits for a coroutine function."""
+    """Return `func` as a synchronous function, which waits for it in the bridge or in a thread."""
 
-    # Not everything that wraps() copies: a class-based view's function says in its __dict__ that it
-    # is a coroutine function, and this one is not.
+    # Without the __dict__, which in a class-based view's function says that it is a coroutine
+    # function; this one is not.
     @functools.wraps(func, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         if not in_bridge():
             return OfARequest(func)(*args, **kwargs)
         answer: Any = func(*args, **kwargs)
-        # What a project has marked may be a class-based view, of which all has been waited for.
+        # A class-based view that a project has marked as a coroutine function may be done already.
         return wait(answer) if inspect.isawaitable(answer) else answer
 
-    # What Django asks of a view, and of a middleware's method for its error messages.
+    # Django reads these of a view, and of a middleware's method for its error messages.
     for name in ("_non_atomic_requests", "__self__"):
         value = getattr(func, name, None)
         if value is not None:
@@ -229,7 +230,10 @@ def as_sync(func: Callable[..., Awaitable[Any]]) -> Callback:
 
 
 class OfARequest(AsyncToSync[..., Any]):
-    """`async_to_sync()` for a thread that serves a request: its tasks share its connections."""
+    """`async_to_sync()` in a thread that serves a request: the coroutine's tasks share connections.
+
+    They use those of the thread.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the coroutine function, and wait for what it returns."""
@@ -242,12 +246,12 @@ class OfARequest(AsyncToSync[..., Any]):
 
 @functools.lru_cache(maxsize=1024)
 def _sync_view(view: Callback) -> Callback:
-    """`as_sync()`, once for each view rather than once for each request."""
+    """Call `as_sync()` once for each view rather than once for each request."""
     return as_sync(view)
 
 
 def as_coroutine(func: Callback) -> Callable[..., Awaitable[Any]]:
-    """A coroutine function that runs the synchronous `func` inside the bridge."""
+    """Return a coroutine function that runs the synchronous `func` inside the bridge."""
 
     @functools.wraps(func, updated=())
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -257,11 +261,12 @@ def as_coroutine(func: Callback) -> Callable[..., Awaitable[Any]]:
 
 
 def import_middleware(upstream: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`import_string` where middleware is loaded: the factory, as the policy says.
+    """`import_string` where middleware is loaded: adapt the factory as the policy says.
 
-    A middleware that has an asynchronous form of its own is used in that form, as in Django; that
-    of MiddlewareMixin only calls the synchronous one. One that has none runs on the loop if the
-    policy trusts it there, else in a thread. The views below it stay on the loop either way.
+    A middleware that has an async form of its own is used in that form, as in stock Django; the one
+    that MiddlewareMixin gives only calls the synchronous form. A middleware without its own runs on
+    the loop if the policy trusts it there, else in a thread. The views below it stay on the loop
+    either way.
     """
 
     @functools.wraps(upstream)
@@ -282,7 +287,7 @@ def _by_policy(factory: Callback, path: str) -> Any:
 
 
 def is_mixed_in(factory: object) -> bool:
-    """Whether the asynchronous form of a middleware is MiddlewareMixin's."""
+    """Whether the async form of a middleware is MiddlewareMixin's."""
     return getattr(factory, "__acall__", None) is MiddlewareMixin.__acall__
 
 
@@ -315,13 +320,13 @@ class _Threaded:
         # convert_exception_to_response() has wrapped the middleware below.
         if not isinstance(getattr(get_response, "__wrapped__", None), _ThreadedMiddleware):
             get_response = async_to_sync(as_coroutine(get_response))
-        # Else it runs in the same thread: a row of such middleware costs one hop.
+        # Else it runs in the same thread: a row of such middleware costs one call in a thread.
         middleware = self.factory(get_response)
         return None if middleware is None else _ThreadedMiddleware(middleware, self.factory)
 
 
 class _ThreadedMiddleware:
-    """A middleware that runs in a thread; its other hooks are adapted one by one."""
+    """A middleware that runs in a thread. Django adapts its other hooks one by one."""
 
     def __init__(self, middleware: Callback, factory: Callback) -> None:
         self._middleware = middleware

@@ -1,9 +1,10 @@
-"""What a request leaves in its context is not the next one's.
+"""A request's context variables do not reach the next request.
 
-A server goes on from inside `send()` and `receive()`: it starts the request that was pipelined
-behind this one, or watches the socket again after a large upload, and what it starts inherits the
-context of whoever called. Language, time zone, URLconf, an open transaction of one request would be
-the next one's. So the server is called in the context that it called us in, as it was then.
+A server works on from inside `send()` and `receive()`: it starts the request that was pipelined
+after this one, or watches the socket again after a large upload, and what it starts inherits the
+context of the caller. The next request would inherit the language, time zone, URLconf or open
+transaction of this one. So `send()` and `receive()` run in a copy of the context in which the
+server called the application.
 
 Used by the task of one request. (ASGI 3.0, "Applications"; PEP 567.)
 """
@@ -18,16 +19,16 @@ from typing import Any
 def called_in(
     context: contextvars.Context, function: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Awaitable[Any]]:
-    """`function`, each step of which runs in `context`, whoever awaits it."""
+    """Return `function` with each of its steps run in `context`, whoever awaits it."""
 
     def call(*args: Any) -> Awaitable[Any]:
-        return _Elsewhere(context, context.run(function, *args))
+        return _InContext(context, context.run(function, *args))
 
     return call
 
 
-class _Elsewhere:
-    """An awaitable of another context."""
+class _InContext:
+    """An awaitable whose steps run in a context of their own."""
 
     __slots__ = ("_awaitable", "_context")
 
@@ -48,7 +49,7 @@ class _Elsewhere:
                 yield waited
                 step, values = next, (steps,)
             except BaseException as error:
-                # A server's own awaitables need not take an error: they end with their task.
+                # A server's own awaitables may have no throw(): they end with their task.
                 if not hasattr(steps, "throw"):
                     raise
                 step, values = steps.throw, (error,)

@@ -1,7 +1,7 @@
-"""Error handlers (`handler404` and its kin) run where the policy says.
+"""Error handlers (`handler404` and the like) run where the policy says.
 
 Django's `response_for_exception()` does everything; it is called inside the bridge, for coroutine
-middleware too. The handler that it looks up is run in a thread unless the policy trusts it on the
+middleware too. The handler that it looks up runs in a thread unless the policy trusts it on the
 loop, and may be a coroutine function. (Django documentation, "Customizing error views".)
 
 Called per request by the thread that answers it.
@@ -19,7 +19,7 @@ from django_aio.core.handlers.base import adapt_view
 
 
 def get_resolver(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`get_resolver` where error responses are made."""
+    """`get_resolver` where error responses are made: its error handlers may be called anywhere."""
 
     @functools.wraps(upstream)
     def get_resolver(urlconf: object = None) -> _ErrorHandlers:

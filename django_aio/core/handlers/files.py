@@ -1,11 +1,11 @@
 """The file of a FileResponse: read in a thread by large blocks, or sent by the server.
 
-A regular file on disk is looked at, read and closed in threads of the loop's executor, which serve
-all requests: none of it takes long, and none of it needs the database. One hand-over to a thread
-looks at the file and reads its first block, each further block takes one more; the last one closes
-the file. A file that is no longer than a block is one hand-over.
+A regular file on disk is examined, read and closed in threads of the loop's executor, which serve
+all requests: none of this takes long, and none of it needs the database. The first call in a thread
+examines the file and reads its first block, each further call reads a block, and the last one
+closes the file. A file that is shorter than a block takes one call.
 
-Where the server offers `http.response.pathsend` and the response is the whole file, unchanged, the
+If the server offers `http.response.pathsend` and the response is the whole file, unchanged, the
 server gets its path. The answer to HEAD has no body, so nothing is read for it.
 
 (ASGI 3.0, extension "Path Send"; Django documentation, "FileResponse objects".)
@@ -26,14 +26,14 @@ from django_aio.http import Sender, StreamingResponse, close, send_body
 from django_aio.protocols.messages import Send
 from django_aio.threads import in_any_thread
 
-# How much is read in one hand-over to a thread, in bytes. The cost of the hand-over is then small
-# beside that of the reading. Django sends it in messages of 64 KiB.
+# How much one call in a thread reads, in bytes. The cost of the call is then small beside that of
+# the reading. Django sends a block in messages of 64 KiB.
 BLOCK_SIZE = 2**18
 PATHSEND = "http.response.pathsend"
 
 
 def unwrapped(file: object) -> Any:
-    """What Python opened for a file of Django's."""
+    """The file object that Python opened for one of Django's."""
     while isinstance(file, File):
         file = file.file
     return file
@@ -45,7 +45,7 @@ def in_memory(file: object) -> bool:
 
 
 def on_disk(file: object) -> bool:
-    """Whether it is a regular file, opened by Python itself: no pipe, socket or remote object."""
+    """Whether this is a regular file that Python opened, not a pipe, socket or remote object."""
     file = unwrapped(file)
     if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)) or file.closed:
         return False
@@ -67,7 +67,7 @@ class DiskFile:
     def __init__(self, response: StreamingResponse, request: HttpRequest | None) -> None:
         self._response = response
         self._blocks = response._iterator
-        self._over = False  # read to its end, or not to be read, and closed
+        self._over = False  # the file is closed: read to its end, or not to be read
         self._first = b""
         is_head = request is not None and request.method == "HEAD"
         self._path = None if is_head else path_to_send(response, request)
@@ -110,9 +110,9 @@ class DiskFile:
 
 
 def path_to_send(response: StreamingResponse, request: HttpRequest | None) -> str | None:
-    """The absolute path of a response's file, if the server can send it in its place.
+    """The absolute path of a response's file, if the server can send the file itself, else None.
 
-    It can if it offers to, and what is under that path is all that the response would send.
+    It can if it offers to, and if the file under that path is all that the response would send.
     """
     if PATHSEND not in (getattr(request, "scope", {}).get("extensions") or {}):
         return None

@@ -1,6 +1,6 @@
-"""`ASGIHandler.send_response`: streams that hold back, files that a thread or the server reads.
+"""`ASGIHandler.send_response`: streams with back-pressure, files read by a thread or the server.
 
-Django writes the messages. What is new is where a body comes from:
+Django writes the messages. Only where a body comes from is new:
 
 - An asynchronous generator is closed in the request's own task as soon as the response is over.
 - A synchronous iterator that may run on the loop is advanced in the bridge, one chunk at a time.
@@ -8,8 +8,8 @@ Django writes the messages. What is new is where a body comes from:
 - A file on disk is read in a thread, a large block at a time, or sent by the server where the
   server offers `http.response.pathsend` and the response is the whole file as it is.
 
-The next chunk is asked for when `send()` has returned, so a slow client holds its own stream back
-and nobody's memory grows. However a response ends, its iterators are closed where they ran.
+The next chunk is produced when `send()` has returned, so a slow client slows down its own stream
+and memory does not grow. However a response ends, its iterators are closed where they ran.
 
 (ASGI 3.0, "HTTP", and its extension "Path Send"; Django documentation, "StreamingHttpResponse
 objects" and "FileResponse objects".)
@@ -43,7 +43,7 @@ _OVER = object()
 
 
 def run_get_response(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """`ASGIHandler.run_get_response`: a file response knows the request that it answers."""
+    """`ASGIHandler.run_get_response`: note on a file response which request it answers."""
 
     @functools.wraps(upstream)
     async def run_get_response(self: ASGIHandler, request: HttpRequest) -> Any:
@@ -74,7 +74,7 @@ def send_response(upstream: Callable[..., Awaitable[None]]) -> Callable[..., Awa
 
 
 def _is_iterated_by_django(cls: type[StreamingHttpResponse]) -> bool:
-    """Whether no subclass has an opinion of its own on how the content is iterated over."""
+    """Whether no subclass overrides how the content is iterated over."""
     own = ("__aiter__", "streaming_content")
     return all(getattr(cls, name) is getattr(StreamingHttpResponse, name) for name in own)
 

@@ -1,1 +1,1 @@
-"""What `django.core.servers` is for WSGI, for ASGI: the development server."""
+"""The development server for ASGI, as `django.core.servers` has one for WSGI."""

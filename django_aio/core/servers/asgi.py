@@ -1,6 +1,6 @@
-"""uvicorn as the development server: quick to stop, and logging as Django's server does.
+"""uvicorn as the development server: it stops quickly, and logs as Django's server does.
 
-Imported only where uvicorn is used. uvicorn's own messages below a warning are not shown.
+Imported only where uvicorn is used. uvicorn's own messages are shown from warnings upwards.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ logger = logging.getLogger("django.server")
 
 TLS_HANDSHAKE = b"\x16\x03"
 
-# A request that goes on for longer after its client was cut off (synchronous code in a thread does
-# not notice) is abandoned, as Django abandons its threads.
+# Seconds. A request that goes on for longer after its client was cut off (synchronous code in a
+# thread does not notice) is abandoned, as Django abandons its threads.
 STOP_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
-    """A server that cuts off its clients when it stops, because streams do not end by themselves.
+    """A server that closes its connections when it stops, as streams do not end by themselves.
 
     Belongs to the thread that runs it; only `stop()` may be called from any other.
     """
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 log_level="warning",
                 access_log=False,
-                proxy_headers=False,  # nothing is in front of a development server
+                proxy_headers=False,  # no proxy is in front of a development server
             )
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
             self._ended.set()
 
     def finish(self, status: int) -> None:
-        """Stop the server and wait until it has. Ends the process if that takes too long.
+        """Stop the server and wait until it has stopped. End the process if that takes too long.
 
         Called by the main thread when it is about to end with `status`.
         """
@@ -75,19 +75,19 @@ class Server(uvicorn.Server):
         leave(status)
 
     def stop(self) -> None:
-        """Have the server stop, from any thread. Returns at once."""
+        """Tell the server to stop, from any thread. Returns at once."""
         self.should_exit = True
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGINT or SIGTERM in the main thread."""
+        """Handle SIGINT or SIGTERM, in the main thread."""
         super().handle_exit(sig, frame)
         self.stop()
 
     async def main_loop(self) -> None:
-        """As uvicorn's, which looks every 0.1 s whether it should stop: too late for Ctrl-C."""
+        """Run uvicorn's main loop until `stop()`: it checks only every 0.1 s whether to stop."""
         self._loop = asyncio.get_running_loop()
         ticks = asyncio.ensure_future(super().main_loop())
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -96,9 +96,9 @@ class Server(uvicorn.Server):
         stopping.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the requests that are under way: for them it is a disconnect. Then as uvicorn's.
+        """Disconnect the requests that are under way, then shut down as uvicorn does.
 
-        uvicorn itself ends WebSockets, and would wait for everything else.
+        uvicorn itself ends only websockets, and would wait for all other requests.
         """
         for connection in list(self.server_state.connections):
             if isinstance(connection, Protocol):
@@ -111,17 +111,17 @@ class Server(uvicorn.Server):
 
 
 def leave(status: int) -> None:
-    """End the process at once, although a thread is running somebody's code."""
+    """End the process at once, although a thread may still run a project's code."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)
 
 
 class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """One connection. What speaks HTTPS to it is reported in Django's words."""
+    """One connection. A client that speaks HTTPS is reported in Django's words."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
+        """Take bytes from the client."""
         if self.scope is None and data.startswith(TLS_HANDSHAKE):
             log_request(data[:2].decode("latin-1"), 400)
             self.transport.close()
@@ -136,13 +136,13 @@ class Logged:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope: the log line is written when the response, or the handshake, is over."""
+        """Serve one scope. The log line is written after the response or the handshake."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._application(scope, receive, _logging_handshake(scope, send))
-            # uvicorn reports a handshake that was refused by a response as one that was forgotten,
-            # unless it has seen its own closing of the connection (its pull request 3138).
+            # uvicorn reports a handshake that a response refused as one without an answer, unless
+            # it has seen its own closing of the connection (its pull request 3138).
             await asyncio.sleep(0)
         else:
             await self._application(scope, receive, send)
@@ -171,7 +171,7 @@ class Logged:
 
 
 def _logging_handshake(scope: Scope, send: Send) -> Send:
-    """Log what became of the handshake: accepted, refused, or answered by a response."""
+    """Log how the handshake ended: accepted, refused, or answered by a response."""
     open = False
 
     async def logging_send(message: Mapping[str, Any]) -> None:
@@ -203,8 +203,8 @@ def log_request(line: str, status: int, size: int = 0) -> None:
 
 
 class _Line(WSGIRequestHandler):
-    """Django's request handler, of which only the logging is used. Lives for one line."""
+    """Django's request handler, used for its logging alone. Lives for one line."""
 
     def __init__(self, line: str) -> None:
         self.requestline = line
-        self.request: Any = None  # Django's is the socket
+        self.request: Any = None  # in Django's handler the socket

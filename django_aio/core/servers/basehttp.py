@@ -1,8 +1,8 @@
 """The development server for ASGI, in the shape of Django's `WSGIServer`.
 
-Django's class binds the socket, so that errors, IPv6 and port 0 are what they always were; uvicorn
-(the extra `server`) serves. Requests are logged by Django's own request handler, in its format, to
-`django.server`. Not for production, as Django's is not.
+Django's class binds the socket, so that errors, IPv6 and port 0 are handled as in stock Django;
+uvicorn (the extra `server`) serves. Requests are logged by Django's own request handler, in its
+format, to `django.server`. Like Django's, this server is not for production.
 
 One server per process. `serve_forever()` may run in any thread; `stop()` is the main thread's.
 """
@@ -41,12 +41,12 @@ def get_internal_asgi_application() -> Any:
 
 
 class ASGIServer(WSGIServer):
-    """Binds as Django's server does, and serves by uvicorn. Used by the thread that makes it."""
+    """Binds as Django's server does, and serves with uvicorn. Used by the thread that makes it."""
 
     def set_app(self, application: Any) -> None:
         """Take the application that the command made.
 
-        The command of django.contrib.staticfiles wraps whatever application there is for WSGI.
+        The command of django.contrib.staticfiles wraps any application in its handler for WSGI.
         """
         if isinstance(application, StaticFilesHandler):
             wrapped: Any = application.application
@@ -68,9 +68,9 @@ _server: Server | None = None
 
 
 def stop(status: int) -> None:
-    """Stop the server if there is one, and wait until it has. Called by the main thread.
+    """Stop the server if there is one, and wait until it has stopped. Called by the main thread.
 
-    A process whose server does not stop in time ends here, with `status`.
+    If the server does not stop in time the process ends here, with `status`.
     """
     if _server is not None:
         _server.finish(status)

@@ -1,1 +1,1 @@
-"""What each of Django's cache backends does on the event loop."""
+"""Django's cache backends on the event loop."""

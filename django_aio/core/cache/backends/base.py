@@ -1,13 +1,13 @@
 """`get_or_set()` and `aget_or_set()`: one computation for many who wait for the same key.
 
-Where a value is missing and a task of this loop is computing it already, others wait for that, then
-read what was stored: each has a copy of its own, as in stock Django. If nothing could be stored,
-they compute it themselves. An error of the computation is raised in all of them; if its task is
-cancelled, one of the others takes over. `default` may be a coroutine function.
+If a value is missing and a task of this loop is already computing it, other tasks wait for that
+task and then read what it stored: each has a copy of its own, as in stock Django. If nothing could
+be stored, they compute the value themselves. An error of the computation is raised in all of them;
+if its task is cancelled, one of the others takes over. `default` may be a coroutine function.
 
-Nobody waits who could be waited for: a computation that asks for another key computes it itself if
-need be, and so does a task inside a transaction, which may hold what the computation needs.
-(Django documentation, "The low-level cache API".)
+Never wait while holding what the other computation may need: a computation that asks for another
+key computes that key itself if need be, and so does a task inside a transaction. (Django
+documentation, "The low-level cache API".)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Name = tuple[str | int, str]
 Flights = dict[Name, asyncio.Future[None]]
 
-# Who computes what, on each loop. An entry belongs to the task that computes.
+# The computations under way, for each loop. An entry belongs to the task that computes.
 _flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flights] = (
     weakref.WeakKeyDictionary()
 )
@@ -42,7 +42,10 @@ _computing: ContextVar[bool] = ContextVar("_computing", default=False)
 
 
 def create_connection(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`CacheHandler.create_connection`: each context has its own cache object; the alias is one."""
+    """`CacheHandler.create_connection`: note the alias, which the cache objects of it share.
+
+    Each context has a cache object of its own.
+    """
 
     @functools.wraps(upstream)
     def create_connection(self: CacheHandler, alias: str) -> Any:
@@ -104,7 +107,7 @@ def aget_or_set(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _landed(flight: asyncio.Future[None]) -> bool:
-    """Wait for a computation. Return whether it came to its end. Raises what it raised."""
+    """Wait for a computation. Return whether it was not cancelled. Raises what it raised."""
     await asyncio.wait([flight])
     if flight.cancelled():
         return False
@@ -113,7 +116,7 @@ async def _landed(flight: asyncio.Future[None]) -> bool:
 
 
 async def _lead(flights: Flights, name: Name, store: Callable[..., Any], default: object) -> Any:
-    """Compute and store a value, for all who want it meanwhile."""
+    """Compute and store a value, for all tasks that ask for it meanwhile."""
     flight = flights[name] = asyncio.get_running_loop().create_future()
     token = _computing.set(True)
     try:
@@ -128,13 +131,13 @@ async def _lead(flights: Flights, name: Name, store: Callable[..., Any], default
     finally:
         _computing.reset(token)
         del flights[name]
-        flight.cancel()  # unless it has ended
+        flight.cancel()  # no effect on one that has ended
 
 
 async def _computed(store: Callable[..., Any], default: object) -> Any:
-    """Have Django look once more, compute the value and store it.
+    """Have Django look for the value once more, compute it and store it.
 
-    The first look may have been before another task had stored it.
+    Another task may have stored it since the first look.
     """
 
     def compute() -> Any:
@@ -145,9 +148,9 @@ async def _computed(store: Callable[..., Any], default: object) -> Any:
 
 
 def evaluate(*values: object) -> None:
-    """Run the queries of querysets that will be pickled in a thread, here, on the loop.
+    """Evaluate querysets on the loop, before a thread pickles them.
 
-    In a dictionary too. One that is hidden deeper is evaluated by the thread, a guest.
+    Those in a dictionary too. The thread, which is a guest, evaluates one that is nested deeper.
     """
     if not in_bridge():
         return

@@ -1,12 +1,12 @@
 """File-based caching: the files are read and written in a thread.
 
-Inside the bridge each operation is one hand-over to a thread of the loop's executor, with all that
-it does in the file system, for many keys too; each `a`-prefixed method likewise. Values are pickled
-there as well; a queryset is evaluated before, on the loop. One that is hidden inside another value
-is evaluated by the thread, in the caller's transaction if there is one.
+Inside the bridge each operation is one call in a thread of the loop's executor, with all that it
+does in the file system, for many keys too; so is each `a`-prefixed method. The thread pickles the
+values as well. A queryset is evaluated on the loop first, but one that is nested inside another
+value is evaluated by the thread, in the caller's transaction if there is one.
 
-A thread cannot be interrupted: a cancelled task waits until a file that it writes is whole. Outside
-the bridge nothing is different. (Django documentation, "Filesystem caching".)
+A thread cannot be interrupted: a cancelled task waits until the file that it writes is complete.
+Outside the bridge nothing changes. (Django documentation, "Filesystem caching".)
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
         _dir: str
 
 
-# Directories that this process has made. A set() makes its own again, in the thread. Any thread of
-# a loop may add one: what is added twice is there once.
+# Directories that this process has made. If one is deleted, the next set() makes it again, in its
+# thread. Any thread may add one; adding it twice does no harm.
 _made: set[str] = set()
 
 
 def storing(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the cache that stores one value: likewise."""
+    """`FileBasedCache.set` and `add`: evaluate a queryset, then store it in a thread."""
     storing_in_thread = in_thread_from_bridge(upstream)
 
     @functools.wraps(upstream)
@@ -49,7 +49,10 @@ def storing(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def createdir(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`FileBasedCache._createdir`: each request makes a cache object, few need the directory."""
+    """`FileBasedCache._createdir`: in the bridge, make a directory once and in a thread.
+
+    The constructor calls it, and each request constructs a cache object.
+    """
 
     @functools.wraps(upstream)
     def _createdir(self: FileBasedCache) -> None:
@@ -62,14 +65,14 @@ def createdir(upstream: Callable[[Any], None]) -> Callable[[Any], None]:
     return _createdir
 
 
-def _twin(name: str) -> Callable[..., Any]:
-    """An awaitable form that is the whole synchronous method, not a hand-over for each key."""
+def _async_form(name: str) -> Callable[..., Any]:
+    """The async form of a method as one call in a thread, not one for each key."""
 
     async def call(self: FileBasedCache, *args: Any, **kwargs: Any) -> Any:
         return await by_policy(getattr(self, name))(*args, **kwargs)
 
     call.__name__ = f"a{name}"
-    call.__doc__ = f"`{name}()` as a whole, in one hand-over."
+    call.__doc__ = f"`{name}()` as a whole, in one call in a thread."
     return call
 
 
@@ -77,18 +80,18 @@ _set_many = in_thread_from_bridge(BaseCache.set_many)
 
 
 def set_many(self: FileBasedCache, data: Mapping[str, object], *args: Any, **kwargs: Any) -> Any:
-    """`FileBasedCache.set_many`: all values in one hand-over."""
+    """`FileBasedCache.set_many`: all values in one call in a thread."""
     evaluate(data)
     return _set_many(self, data, *args, **kwargs)
 
 
-# What Django composes of several operations.
+# Methods that Django composes of several operations.
 get_many = in_thread_from_bridge(BaseCache.get_many)
 delete_many = in_thread_from_bridge(BaseCache.delete_many)
 incr = in_thread_from_bridge(BaseCache.incr)
 incr_version = in_thread_from_bridge(BaseCache.incr_version)
-aget_many = _twin("get_many")
-aset_many = _twin("set_many")
-adelete_many = _twin("delete_many")
-aincr = _twin("incr")
-aincr_version = _twin("incr_version")
+aget_many = _async_form("get_many")
+aset_many = _async_form("set_many")
+adelete_many = _async_form("delete_many")
+aincr = _async_form("incr")
+aincr_version = _async_form("incr_version")

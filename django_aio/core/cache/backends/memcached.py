@@ -1,14 +1,14 @@
 """Memcached: Django's own clients, on sockets that wait on the loop.
 
-pymemcache asks a `socket_module` for its sockets, and gets cooperative ones: keys, serialisation,
-the choice of a server and the handling of dead ones are pymemcache's, so whatever one side writes
-the other reads. A client serves one call at a time, so each call in the bridge leases one from its
-loop; at most `MOST_CLIENTS` are open for one configuration, and more calls wait for their turn.
-They stay connected between requests and are closed with their loop.
+pymemcache asks a `socket_module` for its sockets, and gets cooperative ones. Keys, serialisation,
+the choice of a server and the handling of dead servers remain pymemcache's, so that code inside and
+outside the bridge can share a server. A client serves one call at a time, so each call in the
+bridge takes one from its loop; at most `MOST_CLIENTS` are open for one configuration, and further
+calls wait. Clients stay connected between requests and are closed with their loop.
 
 pylibmc, clients of other libraries, TLS and sockets of the project's own choice cannot wait on the
-loop: their calls are made in a thread. Outside the bridge nothing is different. (Django
-documentation, "Memcached"; pymemcache documentation, "Using a client pool" and `socket_module`.)
+loop: their calls are made in a thread. Outside the bridge nothing changes. (Django documentation,
+"Memcached"; pymemcache documentation, "Using a client pool" and `socket_module`.)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# memcached accepts 1024 connections unless told otherwise, from all processes together.
+# By default memcached accepts 1024 connections, from all processes together.
 MOST_CLIENTS = 32
 
 # Options of pymemcache that choose sockets for which the loop cannot wait.
@@ -76,7 +76,7 @@ def _clients(cache: Cache) -> Clients:
 
 
 class Clients:
-    """What a cache sees as its client: each call is made on one that nobody else has meanwhile.
+    """Stands for the client of a cache: each call has a client of its own for its duration.
 
     Belongs to one loop, whose tasks share it.
     """
@@ -108,10 +108,11 @@ class Clients:
                 _drop_stale(client)
                 answer = self._call(getattr(client, name), *args, **kwargs)
             except Exception:
-                self._idle.append(client)  # it has closed what failed, and remembers what is dead
+                # The client has closed the connection that failed, and remembers dead servers.
+                self._idle.append(client)
                 raise
             except BaseException:
-                client.disconnect_all()  # in the middle of an answer
+                client.disconnect_all()  # perhaps in the middle of an answer
                 raise
             self._idle.append(client)
             return answer
@@ -119,7 +120,7 @@ class Clients:
             self._places.release()
 
     def disconnect_all(self) -> None:
-        """What Django calls after each request: the connections stay for the next one."""
+        """Do nothing when Django calls this after each request: the next one reuses connections."""
 
     async def aclose(self) -> None:
         """Close all connections, for `Store.close()`."""
@@ -141,7 +142,7 @@ def _is_pymemcache(client_class: type) -> bool:
 
 
 def _drop_stale(client: object) -> None:
-    """Forget the connections that a server has closed since they were used last."""
+    """Forget the connections that a server has closed since they were last used."""
     for of_server in getattr(client, "clients", {}).values():
         connection = getattr(of_server, "sock", None)
         if isinstance(connection, CooperativeSocket) and connection.is_stale():
@@ -151,7 +152,7 @@ def _drop_stale(client: object) -> None:
 class CooperativeSocket:
     """A socket whose waits let the loop go on. Used by one task at a time, in the bridge.
 
-    A wait that fails or is cancelled closes it: nobody could say what was sent or read.
+    A wait that fails or is cancelled closes the socket: what was sent or read is then unknown.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -180,11 +181,11 @@ class CooperativeSocket:
             self._wait(asyncio.get_running_loop().sock_sendall(self._socket, rest))
 
     def recv(self, bufsize: int) -> bytes:
-        """Receive what comes first. Raises as connect() does."""
+        """Receive up to `bufsize` bytes. Raises as connect() does."""
         return self._wait(asyncio.get_running_loop().sock_recv(self._socket, bufsize))
 
     def is_stale(self) -> bool:
-        """Whether the peer has closed it, or sent what nobody asked for."""
+        """Whether the peer has closed the connection, or has sent unrequested data."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -202,7 +203,7 @@ class CooperativeSocket:
 
 
 class _CooperativeSockets:
-    """What pymemcache takes for the module `socket`."""
+    """Stands for the module `socket` in pymemcache."""
 
     socket = CooperativeSocket
 
@@ -212,7 +213,7 @@ class _CooperativeSockets:
     def getaddrinfo(
         self, host: str, port: int, family: int = 0, type: int = 0, proto: int = 0
     ) -> Any:
-        """The addresses of a name: those of an address at once, without asking anybody."""
+        """Resolve a host in a thread, unless it is an address, which needs no lookup."""
         with contextlib.suppress(OSError):
             return socket.getaddrinfo(host, port, family, type, proto, socket.AI_NUMERICHOST)
         return call_in_thread(socket.getaddrinfo, host, port, family, type, proto)

@@ -2,17 +2,17 @@
 
 In the bridge `RedisCacheClient.get_client()` returns a `CooperativeRedis`: redis-py's synchronous
 client, whose every wait lets the loop go on. The pool and its connections are redis.asyncio's, made
-from the same URL and options, one pool for each loop and server. Its commands take two ways:
+from the same URL and options, one pool for each loop and server. There are two ways to send a
+command:
 
-- What the cache sends for one key or many at once goes over one connection that all tasks of the
-  loop share, in pipelines (`shared.py`): a command that waits for nothing needs no connection of
-  its own.
+- The commands of the cache for one or several keys share one connection of the loop, in pipelines
+  (`shared.py`): the server answers them at once, so none needs a connection of its own.
 - Everything else (transactions, scripts, blocking commands, Pub/Sub) has a connection from the pool
   for as long as redis-py wants it.
 
-A pool class, parser or client that is not redis-py's own has no asynchronous form: its commands run
-in a thread. Outside the bridge nothing is different. (Django documentation, "Redis";
-redis-py documentation, "Asyncio Examples".)
+A pool class, parser or client that is not redis-py's own has no async form: its commands run in a
+thread. Outside the bridge nothing changes. (Django documentation, "Redis"; redis-py documentation,
+"Asyncio Examples".)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         def _get_connection_pool_index(self, write: bool) -> int: ...
 
 
-# They take no time on the server and leave nothing on the connection.
+# Commands that take no time on the server and leave no state on the connection.
 SHARED = {"GET", "SET", "MGET", "MSET", "DEL", "EXISTS", "EXPIRE", "PERSIST", "INCRBY", "DECRBY"}
 
 POOLS: dict[Any, Any] = {
@@ -53,7 +53,7 @@ POOLS: dict[Any, Any] = {
     redis.BlockingConnectionPool: redis.asyncio.BlockingConnectionPool,
 }
 
-# What redis-py makes anew for each client, and what does not make another connection.
+# Options that redis-py makes anew for each client; they make no difference to the connection.
 _ALIKE = {"driver_info", "lib_name", "lib_version"}
 
 
@@ -64,15 +64,15 @@ def get_client(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def get_client(self: CacheClient, key: object = None, *, write: bool = False) -> Any:
         if not in_bridge():
             return upstream(self, key, write=write)
-        if not _has_twin(self):
+        if not _has_async_form(self):
             return _in_thread(upstream(self, key, write=write))
         return _client(self, self._servers[self._get_connection_pool_index(write)])
 
     return get_client
 
 
-def _has_twin(cache_client: CacheClient) -> bool:
-    """Whether everything that the settings chose has an asynchronous form."""
+def _has_async_form(cache_client: CacheClient) -> bool:
+    """Whether everything that the settings chose has an async form."""
     return (
         cache_client._client is redis.Redis
         and cache_client._pool_class in POOLS
@@ -94,7 +94,7 @@ def _client(cache_client: CacheClient, url: str) -> CooperativeRedis:
 
 
 def _key(cache_client: CacheClient, url: str) -> tuple[Any, ...]:
-    """What tells two configurations apart: another instance of the cache has the same."""
+    """Identify a configuration: all instances of one cache have the same key."""
     options = cache_client._pool_options.items()
     return (
         url,
@@ -142,14 +142,14 @@ class CooperativeRedis(redis.Redis):
         await self._pool.disconnect()
 
 
-class _Twin:
-    """The synchronous face of an object of redis.asyncio: its coroutines are waited for."""
+class _Synchronous:
+    """The synchronous face of an object of redis.asyncio: it waits for that object's coroutines."""
 
-    def __init__(self, twin: Any) -> None:
-        self.twin = twin
+    def __init__(self, asynchronous: Any) -> None:
+        self.asynchronous = asynchronous
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self.twin, name)
+        value = getattr(self.asynchronous, name)
         if not iscoroutinefunction(value):
             return value
         return functools.partial(_call, value)
@@ -159,38 +159,38 @@ def _call(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return wait(func(*args, **kwargs))
 
 
-class _Pool(_Twin):
-    """A pool, as redis-py's synchronous client sees it."""
+class _Pool(_Synchronous):
+    """The synchronous face of a pool."""
 
     cache = None  # redis.asyncio has no client-side cache
 
     def get_connection(self, *args: Any, **kwargs: Any) -> _Connection:
-        """A connection that nobody else has. Raises what the pool does."""
-        return _Connection(wait(self.twin.get_connection(*args, **kwargs)))
+        """Take a connection from the pool. Raises what the pool does."""
+        return _Connection(wait(self.asynchronous.get_connection(*args, **kwargs)))
 
     def release(self, connection: _Connection) -> None:
-        """Take it back."""
-        wait(self.twin.release(connection.twin))
+        """Return a connection to the pool."""
+        wait(self.asynchronous.release(connection.asynchronous))
 
 
-class _Connection(_Twin):
-    """A connection, likewise."""
+class _Connection(_Synchronous):
+    """The synchronous face of a connection."""
 
     @property
     def retry(self) -> _Retry:
-        """What the settings say about trying again."""
-        return _Retry(self.twin.retry)
+        """The retry policy of the settings."""
+        return _Retry(self.asynchronous.retry)
 
 
-class _Retry(_Twin):
-    """A retry policy, whose pauses are the loop's."""
+class _Retry(_Synchronous):
+    """The synchronous face of a retry policy: its pauses let the loop go on."""
 
     def call_with_retry(
         self, do: Callable[..., Any], fail: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Call `do()` as often as the policy allows, and `fail()` between."""
+        """Call `do()` as often as the policy allows, and `fail()` after each failure."""
         do, fail = functools.partial(run, do), functools.partial(run, fail)
-        return wait(self.twin.call_with_retry(do, fail, *args, **kwargs))
+        return wait(self.asynchronous.call_with_retry(do, fail, *args, **kwargs))
 
 
 def _in_thread(client: Any) -> Any:

@@ -1,18 +1,18 @@
 """One Redis connection for all tasks of a loop.
 
-A task that wants one answer does not need a connection of its own: the commands of all tasks are
-sent as they come, whatever has gathered in one write, and Redis answers in their order (Redis
-documentation, "Pipelining"). So thousands of tasks need one connection, and under load one system
-call serves many of them.
+A task that wants one answer does not need a connection of its own. The commands of all tasks are
+sent in the order in which they come, all that are ready in one write, and Redis answers in that
+order (Redis documentation, "Pipelining"). So thousands of tasks need one connection, and under load
+one system call serves many of them.
 
-- A cancelled task takes its command back if it has not been sent, else its answer is dropped.
-  Nobody else notices.
-- What fails, fails for those who wait for an answer at that moment, with redis-py's exceptions. The
-  next command connects again. Only the retry policy of the settings sends anything twice.
-- `socket_timeout` bounds the wait for each answer (which may get half of it if another came before
-  in the same batch), `socket_connect_timeout` that for a connection.
+- A command whose task is cancelled is not sent; if it has been sent, its answer is dropped. Other
+  tasks do not notice.
+- A failure is raised, as redis-py's exception, in all tasks that wait for an answer at that moment.
+  The next command connects again. Only the retry policy of the settings sends a command twice.
+- `socket_timeout` limits the wait for each answer (to as little as half of it after another answer
+  of the same batch), `socket_connect_timeout` the wait for a connection.
 
-The task that sends and reads lives while somebody waits, so an idle loop has none.
+The task that sends and reads lives only while a task waits for an answer.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from redis import exceptions
 from redis.connection import HiredisRespSerializer
 from redis.utils import HIREDIS_AVAILABLE
 
-# So many commands at most are sent before the first answer is read.
+# The most commands that are sent before the first answer is read.
 MOST_COMMANDS = 512
 
 
 class Question(NamedTuple):
-    """A command as Redis reads it, and who waits for the answer."""
+    """A command as Redis reads it, and the future of its answer."""
 
     command: Sequence[bytes]
     answer: asyncio.Future[Any]
 
     def give(self, answer: object) -> None:
-        """Give the answer, or raise the exception that it is, unless nobody waits any more."""
+        """Set the answer, or raise it if it is an exception, unless the task has been cancelled."""
         if self.answer.done():
             return
         if isinstance(answer, BaseException):
@@ -48,7 +48,7 @@ class Question(NamedTuple):
 
 
 class SharedConnection:
-    """Has a connection of redis.asyncio to itself. Touched by the thread of one loop only."""
+    """Owns a connection of redis.asyncio. Touched only by the thread of one loop."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -64,8 +64,8 @@ class SharedConnection:
     async def ask(self, command: Sequence[Any]) -> Any:
         """Send a command and return the answer.
 
-        Raises redis-py's ResponseError for an error that Redis answers, DataError for what cannot
-        be sent, ConnectionError and TimeoutError when no answer comes.
+        Raises redis-py's ResponseError if Redis answers with an error, DataError if an argument
+        cannot be sent, ConnectionError or TimeoutError if no answer comes.
         """
         packed = self._pack(*command)
         retry = self._connection.retry
@@ -78,12 +78,12 @@ class SharedConnection:
         question = Question(packed, loop.create_future())
         self._queue.append(question)
         if self._talking is None or self._talking.done():
-            # In nobody's chain and nobody's transaction: it serves all of them.
+            # An empty context: the task serves all chains and is in the transaction of none.
             self._talking = loop.create_task(self._talk(), context=contextvars.Context())
         return question.answer
 
     async def _talk(self) -> None:
-        """Send what has gathered and read the answers, until nobody waits."""
+        """Send the queued commands and read their answers, until no task waits."""
         batch: list[Question] = []
         try:
             while self._queue:
@@ -96,7 +96,7 @@ class SharedConnection:
                     for question in batch:
                         question.give(copy.copy(error))
         finally:
-            # Only if the loop ends now, and with it everybody who waits.
+            # Some are left only if the loop ends now, and all waiting tasks with it.
             for question in batch + self._queue:
                 question.answer.cancel()
 
@@ -120,7 +120,7 @@ class SharedConnection:
             ) from None
 
     def _extend(self, limit: asyncio.Timeout) -> None:
-        """An answer has come: the next one has its own time. Half of it is left at the least."""
+        """Give the next answer the whole timeout again once less than half of it is left."""
         until, now = limit.when(), asyncio.get_running_loop().time()
         if until is not None and self._timeout is not None and until - now < self._timeout / 2:
             limit.reschedule(now + self._timeout)
@@ -132,7 +132,7 @@ class SharedConnection:
             return error
 
     async def _is_stale(self) -> bool:
-        """Whether the server has closed the connection, or sent what nobody asked for."""
+        """Whether the server has closed the connection, or has sent unrequested data."""
         try:
             stale: bool = await self._can_read()
         except (exceptions.RedisError, OSError):
@@ -142,7 +142,7 @@ class SharedConnection:
         return stale
 
     async def _connect(self) -> None:
-        # redis-py's own limit holds for the greeting; after that there is one for a whole batch.
+        # redis-py's own timeout applies to the greeting; later `_exchange()` limits each answer.
         self._connection.socket_timeout = self._timeout
         try:
             await self._connection.connect()
@@ -150,7 +150,7 @@ class SharedConnection:
             self._connection.socket_timeout = None
 
     async def aclose(self) -> None:
-        """Close the connection. It opens again if a command comes."""
+        """Close the connection. The next command opens it again."""
         if self._talking is not None and not self._talking.done():
             self._talking.cancel()
             await asyncio.wait([self._talking])
@@ -158,4 +158,4 @@ class SharedConnection:
 
 
 async def _already_failed(error: Exception) -> None:
-    """What the retry policy calls between two attempts: there is nothing left to undo."""
+    """Do nothing between two attempts of the retry policy: there is nothing left to undo."""

@@ -1,1 +1,1 @@
-"""The patches of Django's own commands. The commands themselves stay where they are."""
+"""The patches of Django's own commands, which stay in Django's modules."""

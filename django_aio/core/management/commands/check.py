@@ -1,7 +1,7 @@
-"""`manage.py check`: the one command that also lists what is only information.
+"""`manage.py check`: the only command that also reports mere information.
 
-Other commands check the project as well before they start, runserver at every reload. They would
-repeat each time what goes to a thread, which is not a fault.
+Other commands check the project too before they start, runserver at every reload. Each time they
+would repeat what runs in a thread, which is not a fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _asked: ContextVar[bool] = ContextVar("django_aio_check_asked", default=False)
 
 
 def handle(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`Command.handle` of `check`: information is wanted."""
+    """`Command.handle` of `check`: have the checks report information too."""
 
     @functools.wraps(upstream)
     def handle(self: BaseCommand, *app_labels: str, **options: Any) -> Any:

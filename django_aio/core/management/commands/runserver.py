@@ -1,8 +1,8 @@
-"""`runserver` serves ASGI where uvicorn is installed; `--wsgi` asks for the old way.
+"""`runserver` serves ASGI where uvicorn is installed; with `--wsgi` it serves WSGI.
 
-The command stays Django's. It is told another `server_cls`, the class that Django means for this,
-and hands it another application; the banner, the checks, the reloader and the messages for a port
-in use are its own. `runserver` of django.contrib.staticfiles derives from the same class, so the
+The command stays Django's. It gets another `server_cls`, the attribute that Django provides for
+this, and another application; the banner, the checks, the reloader and the messages for a port in
+use are unchanged. `runserver` of django.contrib.staticfiles derives from the same class, so the
 order of INSTALLED_APPS does not matter. A command with a server of its own, such as daphne's or one
 that serves HTTPS, is left alone.
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Method = Callable[..., Any]
 
-# The child ends by itself after less, even if a thread of it is stuck.
+# In seconds. The child ends sooner by itself, even if one of its threads is stuck.
 CHILD_SECONDS = 4.0
 
 
@@ -55,7 +55,7 @@ def add_arguments(upstream: Method) -> Method:
                 "--wsgi",
                 action="store_true",
                 dest="use_wsgi",
-                default=argparse.SUPPRESS,  # testserver hands over the options that it knows
+                default=argparse.SUPPRESS,  # testserver passes only the options that it knows
                 help="Serves WSGI, although an ASGI server is installed.",
             )
 
@@ -63,10 +63,11 @@ def add_arguments(upstream: Method) -> Method:
 
 
 def run(upstream: Method) -> Method:
-    """`Command.run`: however it ends, in the main thread, the server is stopped in order.
+    """`Command.run`: stop the server in good order, however the command ends.
 
-    It ends with Ctrl-C, SIGTERM or a changed file; the server runs in another thread. The parent
-    process, which only starts another one after each change, waits for it at Ctrl-C.
+    The command ends in the main thread, by Ctrl-C, SIGTERM or a changed file; the server runs in
+    another thread. At Ctrl-C the parent process, which only starts a new child after each change,
+    waits for its child.
     """
 
     @functools.wraps(upstream)
@@ -86,10 +87,10 @@ def run(upstream: Method) -> Method:
 
 
 def _let_child_end() -> None:
-    """Have a first Ctrl-C, which the child process gets as well, interrupt this one later.
+    """Delay the effect of a first Ctrl-C on this process, because the child gets it as well.
 
-    Python's subprocess.run() kills the child a quarter of a second after it was interrupted: too
-    early for a server that closes its connections and runs the project's shutdown code.
+    Python's subprocess.run() kills the child a quarter of a second after an interrupt: too early
+    for a server that closes its connections and runs the project's shutdown code.
     """
     usual = signal.getsignal(signal.SIGINT)
     if usual is not signal.default_int_handler or not hasattr(signal, "setitimer"):
@@ -117,7 +118,7 @@ def inner_run(upstream: Method) -> Method:
 
 
 def get_handler(upstream: Method) -> Method:
-    """`Command.get_handler`: the application that the chosen server understands."""
+    """`Command.get_handler`: return the application that the chosen server understands."""
 
     @functools.wraps(upstream)
     def get_handler(self: Command, *args: Any, **options: Any) -> Any:
@@ -129,7 +130,7 @@ def get_handler(upstream: Method) -> Method:
 
 
 def on_bind(upstream: Method) -> Method:
-    """`Command.on_bind`: the banner says which kind of server it is, and why."""
+    """`Command.on_bind`: have the banner say which kind of server this is, and why."""
 
     @functools.wraps(upstream)
     def on_bind(self: Command, server_port: int) -> None:
@@ -155,7 +156,7 @@ def on_bind(upstream: Method) -> Method:
 
 
 def _may_serve_asgi(command: Command, options: dict[str, Any]) -> bool:
-    """Whether neither the caller nor a command derived from Django's asks for another server."""
+    """Whether neither the user nor a command derived from Django's asks for another server."""
     return type(command).server_cls is WSGIServer and not options.get("use_wsgi")
 
 

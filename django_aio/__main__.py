@@ -1,8 +1,8 @@
-"""`python -m django_aio series`: print the patch series and what became of each patch.
+"""`python -m django_aio series`: print the patch series with the state of each patch.
 
-Uses the project of DJANGO_SETTINGS_MODULE if it is set, else a bare Django. With --any-django also
-on one that is not supported yet, to see what has changed there. Exit status 1 if a patch is in
-conflict or was written against another source.
+Uses the project of DJANGO_SETTINGS_MODULE if it is set, else a bare Django. --any-django allows an
+unsupported Django, to see what has changed there. Exit status 1 if a patch is in conflict or was
+written against another source.
 """
 
 from __future__ import annotations

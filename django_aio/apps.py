@@ -16,11 +16,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_aio import checks, conf, series
 from django_aio.bridge import BridgeError, refuse_monkey_patching
-from django_aio.checks import hops, listed
+from django_aio.checks import listed, threads
 
 OLDEST, NEWEST = (5, 2), (6, 1)
 
-# What each engine of Django's is driven through, and what else would serve (in a thread).
+# For each of Django's engines: its name, its driver and what else would do, in a thread, the extra.
 DRIVERS = {
     "django.db.backends.sqlite3": ("SQLite", ("aiosqlite",), "sqlite"),
     "django.contrib.gis.db.backends.spatialite": ("SpatiaLite", ("aiosqlite",), "sqlite"),
@@ -28,7 +28,7 @@ DRIVERS = {
     "django.contrib.gis.db.backends.postgis": ("PostGIS", ("psycopg", "psycopg2"), "postgresql"),
 }
 
-# Likewise for caches. pylibmc and other clients work in a thread.
+# The same for caches. pylibmc and other clients work in a thread.
 CACHE_CLIENTS = {
     "django.core.cache.backends.redis.RedisCache": ("Redis", ("redis",), "redis"),
     "django.core.cache.backends.memcached.PyMemcacheCache": (
@@ -46,7 +46,7 @@ class DjangoAIOConfig(AppConfig):
     verbose_name = "django-aio"
 
     def __init__(self, app_name: str, app_module: ModuleType | None) -> None:
-        """Apply what the modules of the apps below this one in the list import by name."""
+        """Apply the patches of names that modules of the apps after this one import."""
         super().__init__(app_name, app_module)
         refuse_unsupported_django()
         series.apply_early()
@@ -67,7 +67,7 @@ class DjangoAIOConfig(AppConfig):
             checks.check_place,
             checks.check_drivers,
             *listed.CHECKS,
-            *hops.CHECKS,
+            *threads.CHECKS,
         ):
             register(check, "async_support")
 

@@ -1,16 +1,16 @@
-"""The way for synchronous code to wait for what a user's function returned.
+"""Synchronous code waits for the awaitable that a user's function returned.
 
-Django calls a plain function, and a project has put a coroutine function there, or one that returns
+Django calls a plain function, but a project has put a coroutine function there, or one that returns
 an awaitable. `await_value()` waits for the result, and `await_call()` makes the call as well:
 
 - Inside the bridge the loop goes on meanwhile. The steps of the coroutine run in the bridge too, so
   that the synchronous methods which it calls may wait.
 - A thread without a loop waits, as it does in stock Django.
-- Synchronous code that a coroutine called directly can do neither: BridgeError.
+- Synchronous code that a coroutine called directly cannot wait: BridgeError.
 
-`bridged()` is for the opposite, Django's coroutine functions whose synchronous calls would block
-(they hash a password, read a file). Cancellation, timeouts and context variables are those of the
-task that awaits.
+`bridged()` is for the opposite case, Django's coroutine functions whose synchronous calls would
+block (they hash a password, read a file). Cancellation, timeouts and context variables are those of
+the task that awaits.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def await_value(value: object, message: str) -> Any:
-    """Return what a user's function returned, awaited if it is awaitable.
+    """Return `value`, which a user's function returned, or its result if it is awaitable.
 
     Raises what awaiting it raises, and BridgeError, with the message, where nothing may wait; a
-    coroutine is closed then. Any thread may call it.
+    coroutine is then closed. Any thread may call this.
     """
     if not inspect.isawaitable(value):
         return value
@@ -48,8 +48,8 @@ def await_value(value: object, message: str) -> Any:
 def await_call(call: Callable[[], Coroutine[Any, Any, Any]], message: str) -> Any:
     """Call a coroutine function and return its result.
 
-    Raises BridgeError, with the message, where nothing may wait; nothing has been called then. Any
-    thread may call it.
+    Raises BridgeError, with the message, where nothing may wait; `call` is then not called. Any
+    thread may call this.
     """
     if in_bridge():
         return drive(call())
@@ -67,7 +67,7 @@ async def _drive_in_bridge(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 class Step:
-    """What a coroutine yields to the loop, as something that can be waited for. Used once."""
+    """An awaitable for what a coroutine yielded to the loop. Used once."""
 
     def __init__(self, yielded: object) -> None:
         self._yielded = yielded
@@ -93,7 +93,7 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as stop:
         return stop.value
     finally:
-        # The traceback of an error holds this frame: the two would keep each other alive.
+        # The traceback of an error holds this frame, and this variable may hold the error.
         del value
 
 
@@ -105,8 +105,8 @@ def bridged(upstream: CoroutineFunction | classmethod[Any, Any, Any]) -> Any:
     if isinstance(upstream, classmethod):
         return classmethod(bridged(unbound(upstream)))
 
-    # Not a coroutine function itself: its frame would show the arguments, a password, say, in the
-    # report of an error.
+    # A plain function, as the frame of a coroutine would show the arguments, which may be a
+    # password, in error reports.
     @functools.wraps(upstream)
     def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return run(drive, upstream(*args, **kwargs))

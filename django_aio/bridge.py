@@ -1,6 +1,6 @@
 """The switch between coroutines and synchronous code: `run()`, `wait()`, `in_bridge()`.
 
-Django's synchronous code runs in a greenlet on the event loop. Where bytes leave the process it
+Django's synchronous code runs in a greenlet on the event loop. Where the code would block, a driver
 calls `wait()`, which switches back to the coroutine that called `run()`; that coroutine awaits, the
 loop goes on, and the result is switched back in. SQLAlchemy's asyncio extension works the same way.
 
@@ -10,14 +10,14 @@ loop goes on, and the result is switched back in. SQLAlchemy's asyncio extension
 
 What it guarantees:
 
-- The code inside shares the task and the `contextvars` context of the code outside: what it writes
-  to a context variable is seen when `run()` returns.
-- Exceptions and cancellation cross in both directions with their whole tracebacks.
+- The code inside shares the task and the `contextvars` context of the code outside: a context
+  variable that it sets is seen when `run()` returns.
+- Exceptions and cancellation pass in both directions with their whole tracebacks.
 - Nesting to any depth: a coroutine awaited by `wait()` may call `run()` again.
 - One `run()` belongs to one task of one thread's loop. Nothing here is shared between threads.
 
-What it does not do: it does not make blocking calls cooperative. Only code that calls `wait()` lets
-the loop go on. This is the only module that imports greenlet.
+It does not make blocking calls cooperative: only code that calls `wait()` lets the loop go on. This
+is the only module that imports greenlet.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = ["BridgeError", "in_bridge", "refuse_monkey_patching", "run", "wait"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# An idle greenlet keeps a small stack alive. More idle ones than this many concurrent requests on
-# one loop would save nothing worth the memory.
+# An idle greenlet keeps a small stack alive. More idle ones than this would help only a loop with
+# more concurrent requests, and are not worth the memory.
 MAX_IDLE = 512
 
 
@@ -54,9 +54,9 @@ class _Worker(greenlet):
 
     __slots__ = ("busy", "failure", "result")
 
-    busy: bool  # between the start of a function and its end, while it waits included
+    busy: bool  # from the start of a function to its end, also while it waits
     failure: BaseException | None  # what the function raised, until run() takes it
-    result: Any  # what the function returned, likewise
+    result: Any  # what the function returned, until run() takes it
 
 
 class _Idle(threading.local):
@@ -70,9 +70,10 @@ _idle = _Idle()
 
 
 def _new_worker() -> _Worker:
-    """A worker that sleeps already.
+    """Return a worker that sleeps already.
 
-    A greenlet keeps what it was started with as long as it lives: not the first request, therefore.
+    A greenlet keeps its first arguments alive for good, so start it empty and not with the first
+    request.
     """
     worker = _Worker(_work)
     worker.switch()
@@ -80,9 +81,9 @@ def _new_worker() -> _Worker:
 
 
 def _work() -> None:
-    """The body of every worker: sleep, run what `run()` hands in, hand back the result.
+    """The body of every worker: sleep, call what `run()` passes in, store the result, and repeat.
 
-    A GreenletExit thrown while the worker sleeps (its thread ends) leaves the loop and ends it.
+    A GreenletExit that is thrown while the worker sleeps (its thread ends) ends the worker.
     """
     func: Any
     args: Any
@@ -92,16 +93,16 @@ def _work() -> None:
         me = cast(_Worker, getcurrent())
         try:
             me.result = func(*args, **kwargs)
-        except BaseException as error:  # handed to run(), which raises it
+        except BaseException as error:  # run() raises it
             me.failure = error
             me.result = None
         else:
             me.failure = None
         me.busy = False
-        # Keep nothing of the caller alive while idle: drop every reference before the switch. An
-        # argument of the switch would be one, so the result is not handed over by it.
+        # An idle worker must keep nothing of its caller alive, so drop every reference before the
+        # switch. An argument of the switch would be one, so the result is in an attribute.
         func = args = kwargs = None
-        # Nor itself: a sleeping greenlet whose own stack refers to it could never be freed.
+        # Nor may it refer to itself: a sleeping greenlet on its own stack could never be freed.
         outside, me = me.parent, None  # type: ignore[assignment]
         func, args, kwargs = outside.switch()  # type: ignore[union-attr]
 
@@ -124,8 +125,8 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     here = getcurrent()
     if worker.parent is not here:
         worker.parent = here
-    # The very same Context object, not a copy: what `func` sets is seen when run() returns.
-    # Translation, time zones, the URLconf and asgiref's Local depend on it.
+    # The same Context object, not a copy: what `func` sets is seen when run() returns. Translation,
+    # time zones, the URLconf and asgiref's Local depend on that.
     worker.gr_context = here.gr_context
     worker.busy = True
     answer = worker.switch(func, args, kwargs)
@@ -141,7 +142,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
             # With its traceback, so that `func` sees where the awaitable failed.
             answer = worker.throw(*sys.exc_info())
         else:
-            # Where to come back to: see _return_here(), written out because it runs for each wait.
+            # As _return_here(), inlined because it runs for each wait.
             here = getcurrent()
             if worker.parent is not here:
                 worker.parent = here
@@ -163,23 +164,23 @@ def _fail(worker: _Worker) -> NoReturn:
     try:
         raise error
     finally:
-        # What the caller of run() is handling is not what `func` was handling.
+        # Raising it here has made the exception that run()'s caller handles its context.
         error.__context__ = context
-        # The traceback holds this frame: without this the two would keep each other alive.
+        # The traceback holds this frame, so the frame must not hold the error.
         del error, context
 
 
 def _return_here(worker: _Worker) -> None:
-    """Have the worker switch back to the greenlet that runs this, whichever it was before.
+    """Have the worker switch back to the greenlet that runs this, not to an earlier one.
 
-    Nearly always the loop's. It is another one when a suspended run() is closed by the garbage
-    collector in the middle of bridged code, and in the first step of an eager task.
+    It is nearly always the loop's. It is another one when the garbage collector closes a suspended
+    run() in the middle of bridged code, and in the first step of an eager task.
     """
     worker.parent = getcurrent()
 
 
-# Each greenlet has an exception of its own that it is handling. The one that the caller is handling
-# is carried across, so that `logger.exception()` and a bare `raise` work on the other side.
+# Each greenlet has its own exception that is being handled. The caller's is handled on the other
+# side too, so that `logger.exception()` and a bare `raise` work there.
 
 
 def _while_handling(error: BaseException, func: Callable[P, T]) -> Callable[P, T]:
@@ -209,8 +210,9 @@ async def _await_handling(error: BaseException, awaitable: Awaitable[T]) -> T:
 def _abandon(worker: _Worker) -> None:
     """Unwind a worker whose coroutine is being closed (its loop is gone, or nobody awaits it).
 
-    Its `finally` blocks run, but nothing can be awaited any more: what they wait for is closed, and
-    they get an error instead. Raises what the clean-up raises, as a coroutine's close() does.
+    The worker's `finally` blocks run, but nothing can be awaited any more: an awaitable that they
+    wait for is closed, and they get an error. Raises what the clean-up raises, as a coroutine's
+    close() does.
     """
     _return_here(worker)
     answer = worker.throw(GeneratorExit())
@@ -251,9 +253,9 @@ def in_bridge() -> bool:
 
 
 def outer_frame() -> FrameType | None:
-    """The frame of the `run()` that this code was started by; its callers are those that await it.
+    """The frame of the `run()` that started this code, or None outside the bridge.
 
-    None outside the bridge.
+    Its outer frames are those of the coroutines that await it.
     """
     worker = getcurrent()
     if type(worker) is not _Worker:
@@ -276,7 +278,7 @@ def _refuse(awaitable: Awaitable[object]) -> NoReturn:
 
 
 def _discard(awaitable: object) -> str:
-    """Close what will never be awaited. Return its name for the error message."""
+    """Close an awaitable that will never be awaited. Return its name for the error message."""
     if isinstance(awaitable, Coroutine):  # an async generator's anext() too
         awaitable.close()
     name = getattr(awaitable, "__qualname__", None) or type(awaitable).__qualname__

@@ -3,9 +3,9 @@
     AIO = {"COOPERATIVE": ["polls", "rest_framework"], "SPEEDUPS": False}
 
 `COOPERATIVE` names the modules whose synchronous code may run on the event loop; `SPEEDUPS` says
-whether Django is made to do less work as well (`speedups/`), which it is by default.
+whether the speed-ups (`speedups/`) are applied, True by default.
 
-Read once, and again after a test has overridden it; any thread may ask.
+The setting is read once, and again after a test has overridden it; any thread may ask.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-# Trusted without being named. asgiref's own wrappers wait by the bridge when they are inside it.
+# Trusted without being named. Inside the bridge asgiref's wrappers let the loop go on.
 OURS = ("django", "django_aio", "asgiref")
 KEYS = ("COOPERATIVE", "SPEEDUPS")
 
 
 def _options() -> dict[str, Any]:
-    """The setting. Raises ImproperlyConfigured if it is wrong."""
+    """Return the setting. Raises ImproperlyConfigured if it is wrong."""
     options = getattr(settings, "AIO", {})
     if not isinstance(options, dict) or set(options) - set(KEYS):
         raise ImproperlyConfigured(
@@ -35,7 +35,7 @@ def _options() -> dict[str, Any]:
 
 @functools.cache
 def listed() -> tuple[str, ...]:
-    """The names in `AIO["COOPERATIVE"]`. Raises ImproperlyConfigured if the setting is wrong."""
+    """Return the names in `AIO["COOPERATIVE"]`. Raises ImproperlyConfigured if they are wrong."""
     names = _options().get("COOPERATIVE", ())
     if not isinstance(names, (list, tuple, set, frozenset)) or not all(
         isinstance(name, str) and name for name in names
@@ -58,7 +58,7 @@ def speedups() -> bool:
 
 @functools.cache
 def on_list(module: str) -> bool:
-    """Whether the module is Django's, ours, or named in the setting, itself or a package above."""
+    """Whether the module is Django's, ours, or one that the setting names, itself or a parent."""
     return is_below(module, (*OURS, *listed()))
 
 

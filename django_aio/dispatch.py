@@ -1,13 +1,13 @@
-"""Signals: whose receivers run on the loop.
+"""Signals: where their receivers run.
 
 Django's `Signal` does everything. Inside the bridge a synchronous receiver is called on the loop if
 the policy trusts it there, else in a thread that the sender waits for, with the sender's
-connection. Coroutine receivers are awaited, concurrently among themselves, each in a task of its
-own: in a transaction of the sender they join it, and a transaction that one of them opens is its
-own. (Django documentation, "Signals".)
+connection. Coroutine receivers are awaited concurrently, each in a task of its own: they join a
+transaction of the sender, and a transaction that one of them opens is its own. (Django
+documentation, "Signals".)
 
-What is here is called by whoever sends a signal. Outside the bridge, and where no loop runs, it
-changes nothing.
+The patches are called by the code that sends a signal. Outside the bridge, and where no loop runs,
+they change nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from django_aio.policy import in_thread, is_cooperative
 Receiver = Callable[..., Any]
 
 
-class _Elsewhere:
+class _Threaded:
     """A receiver that may block: in the bridge it is called in a thread.
 
-    It equals the receiver, which `send()` returns with its answer.
+    It equals the receiver itself, because `send()` returns it with its result.
     """
 
     def __init__(self, receiver: Receiver) -> None:
@@ -48,14 +48,14 @@ class _Elsewhere:
 
 
 def live_receivers(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`Signal._live_receivers`: synchronous ones run where the policy says."""
+    """`Signal._live_receivers`: synchronous receivers run where the policy says."""
 
     @functools.wraps(upstream)
     def _live_receivers(self: Signal, sender: object) -> tuple[list[Receiver], list[Receiver]]:
         synchronous, asynchronous = upstream(self, sender)
         if synchronous and asyncio._get_running_loop() is not None:
             synchronous = [
-                receiver if is_cooperative(receiver) else _Elsewhere(receiver)
+                receiver if is_cooperative(receiver) else _Threaded(receiver)
                 for receiver in synchronous
             ]
         return synchronous, asynchronous
@@ -64,7 +64,7 @@ def live_receivers(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_parallel(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """`_run_parallel()`: receivers share the context, as Django 6.1 has it, but no transaction."""
+    """`_run_parallel()`: receivers share a context, as Django 6.1 has it, but no transaction."""
 
     @functools.wraps(upstream)
     async def _run_parallel(*receivers: Coroutine[Any, Any, Any]) -> Any:
@@ -78,9 +78,9 @@ def run_parallel(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Await
 class _Apart:
     """A receiver whose open transactions its siblings do not see. Awaited once, by one task.
 
-    The context knows which transaction a task is in, and here tasks share one context: a task would
-    join what another one opens, and be rolled back with it. Between two of its steps a task cannot
-    look, so each step begins with the receiver's own block in the context and takes it along.
+    A context variable says which block a task is in, and here the tasks share one context: a task
+    would join the transaction that another one opens, and be rolled back with it. So each step of a
+    receiver sets the variable to the receiver's own block, and puts the shared value back after it.
     """
 
     def __init__(self, receiver: Coroutine[Any, Any, Any]) -> None:

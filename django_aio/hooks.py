@@ -1,16 +1,16 @@
 """Coroutine functions where Django calls a plain method: the hooks of views, forms and the admin.
 
-A class of Django's that is made to be subclassed calls its own methods: `get_queryset()`,
-`form_valid()`, `clean()`. An `async def` in the place of one returns a coroutine, which nobody
-there awaits. `adopt()` is called for each such subclass and turns its coroutine functions into
+Django's classes that are meant to be subclassed call their own methods: `get_queryset()`,
+`form_valid()`, `clean()`. An `async def` in place of one returns a coroutine, which Django's code
+does not await. `adopt()` is called for each such subclass and turns its coroutine functions into
 hooks:
 
 - A coroutine that calls a hook gets the coroutine, as in stock Django, and awaits it.
 - Synchronous code inside the bridge gets the result; the loop goes on meanwhile.
 - Synchronous code in a thread without a loop gets the result too; the thread waits.
-- Synchronous code that a coroutine called directly can do neither. A project's gets the coroutine,
-  as in stock Django: it may be a helper that hands it on (a timing decorator). Django's own cannot
-  use one: BridgeError, with the remedy.
+- Synchronous code that a coroutine called directly can neither await nor wait. A project's code
+  gets the coroutine, as in stock Django: it may be a helper that passes it on (a timing decorator).
+  Django's own code cannot use a coroutine: BridgeError, with the remedy.
 
 Called where classes are made; the hooks may be called from any thread.
 """
@@ -33,30 +33,30 @@ from django_aio.conf import is_below
 from django_aio.policy.parts import leads_to
 
 COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
-# Code within a function: who calls is the function around it.
+# Names of code inside a function: the caller is the function around it.
 INNER = ("<genexpr>", "<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>")
 HOOK = "_aio_hook"
-# What says that a function is a coroutine function, from Python 3.12 on and before.
+# The attributes that mark a function as a coroutine function, from Python 3.12 on and before.
 MARKS = ("_is_coroutine_marker", "_is_coroutine")
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callable[..., Any]:
-    """The coroutine function `func` as a hook. `remedy` ends the message of the error.
+    """Return the coroutine function `func` as a hook. `remedy` ends the message of the error.
 
-    Returns a function that is a coroutine function for whoever asks (`iscoroutinefunction()`),
-    unless `marked` is false: Django copies the attributes of a view to what it puts round it.
+    `iscoroutinefunction()` is true of the hook unless `marked` is false: Django copies the
+    attributes of a view, and such a mark with them, to the wrappers that it puts around the view.
     """
 
     @functools.wraps(func, updated=("__dict__",) if marked else ())
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _is_awaited(sys._getframe(1)) or _is_handed_on(sys._getframe(1)):
+        if _is_awaited(sys._getframe(1)) or _is_passed_on(sys._getframe(1)):
             return func(*args, **kwargs)
         message = refusal(func.__qualname__, remedy)
         return await_call(functools.partial(func, *args, **kwargs), message)
 
-    # Not merely true: functools.wraps() copies it to what decorates a hook, which is none.
+    # Not merely True: functools.wraps() copies the attribute to decorators, which are not hooks.
     setattr(call, HOOK, id(call))
     if marked:
         return markcoroutinefunction(call)
@@ -65,7 +65,7 @@ def hook(func: CoroutineFunction, remedy: str, *, marked: bool = True) -> Callab
 
 
 def attributes_of(func: Callable[..., Any]) -> dict[str, Any]:
-    """The attributes of a function, without what says that it is a coroutine function."""
+    """The attributes of a function, without the marks of a coroutine function."""
     return {name: value for name, value in func.__dict__.items() if name not in MARKS}
 
 
@@ -76,7 +76,7 @@ def is_hook(method: object) -> bool:
 
 
 def refusal(name: str, remedy: str) -> str:
-    """The message of the error of a coroutine function that cannot be waited for."""
+    """The error message for a coroutine function that cannot be waited for."""
     return (
         f"{name}() is a coroutine function, and synchronous code that a coroutine called directly "
         f"cannot wait for it. {remedy}"
@@ -84,7 +84,7 @@ def refusal(name: str, remedy: str) -> str:
 
 
 def _is_awaited(caller: FrameType | None) -> bool:
-    """Whether the frame is that of a coroutine, which awaits what it gets."""
+    """Whether the caller is a coroutine, which awaits what it gets."""
     while caller is not None and caller.f_code.co_name in INNER:
         caller = caller.f_back
     return caller is not None and bool(caller.f_code.co_flags & COROUTINE)
@@ -93,10 +93,10 @@ def _is_awaited(caller: FrameType | None) -> bool:
 VIEW = "View.as_view.<locals>.view"
 
 
-def _is_handed_on(caller: FrameType) -> bool:
-    """Whether who calls hands on what he gets to a coroutine, where nothing may wait.
+def _is_passed_on(caller: FrameType) -> bool:
+    """Whether nothing may wait here and the caller passes what it gets on to a coroutine.
 
-    That is a project's function, and of Django's the one that `as_view()` makes.
+    Such a caller is a project's function or, in Django, the function that `as_view()` makes.
     """
     if asyncio._get_running_loop() is None or in_bridge():
         return False
@@ -113,11 +113,11 @@ def adopt(
     besides: Collection[str] = (),
     unmarked: tuple[str, ...] = (),
 ) -> None:
-    """Turn the coroutine functions of a class into hooks, those of its mixins included.
+    """Turn coroutine functions of a class into hooks, those of its mixins included.
 
-    Those are meant that override a synchronous method of a base, or whose name starts with one of
-    `prefixes`; not those whose name is in `besides`. Hooks whose name starts with one of `unmarked`
-    are not coroutine functions for whoever asks: see `hook()`.
+    These are the functions that override a synchronous method of a base, or whose name starts with
+    one of `prefixes`, but not those whose name is in `besides`. A hook whose name starts with one
+    of `unmarked` is not marked as a coroutine function: see `hook()`.
     """
     line = cls.__mro__
     for at, definer in enumerate(line):
@@ -134,12 +134,12 @@ def adopt(
 
 
 def is_upstream(cls: type) -> bool:
-    """Whether a class is one of Django's own, which have nothing to adopt."""
+    """Whether a class is one of Django's own, which has nothing to adopt."""
     return is_below(cls.__module__, ("django", "builtins")) and leads_to(cls)
 
 
 def _is_synchronous(name: str, bases: tuple[type, ...]) -> bool:
-    """Whether the next one that has the method has a synchronous one, or a hook."""
+    """Whether the next class that has the method has a synchronous one, or a hook."""
     for base in bases:
         if name in vars(base):
             method = vars(base)[name]
@@ -148,10 +148,10 @@ def _is_synchronous(name: str, bases: tuple[type, ...]) -> bool:
 
 
 def adopting(base: Any, adopt: Callable[[Any], None]) -> Any:
-    """What becomes `base.__init_subclass__`: `adopt()` is called for every subclass.
+    """Return an `__init_subclass__` for `base` that calls `adopt()` for every subclass.
 
-    For those that exist already too: the series is applied when a project's classes may have been
-    made.
+    Calls it now for the subclasses that exist already: a project's classes may have been made
+    before the series is applied.
     """
 
     def __init_subclass__(cls: Any, /, **kwargs: Any) -> None:

@@ -1,16 +1,17 @@
 """Streaming responses: whose iterator runs on the loop, and how it is closed.
 
 A synchronous iterator is advanced in the bridge if all code in it may run there, else in a thread
-(`core.handlers.sending` does either, a little at a time). What is decisive is whose code it is:
+(`core.handlers.sending` does either, a little at a time). That depends on whose code it is. What
+counts is:
 
-- a generator: the module that defines it, and a mark on the function or class in which it is
-  defined; and the iterators that it holds, since it advances them;
-- an object: its class, and the iterators that it holds;
-- `map()`, `filter()`, `zip()`, `enumerate()`, `itertools.islice()`: what they were given;
-- the iterator of a list or another container: nobody's.
+- for a generator, the module that defines it, a mark on the function or class in which it is
+  defined, and the iterators that it holds, since it advances them;
+- for an object, its class and the iterators that it holds;
+- for `map()`, `filter()`, `zip()`, `enumerate()` and `itertools.islice()`, their arguments;
+- for the iterator of a list or another container, nothing: it runs no one's code.
 
-Everything else that is written in C runs in a thread, `iter(read, b"")` and files above all: it may
-read from anywhere.
+Every other iterator that is written in C runs in a thread, above all `iter(read, b"")` and files:
+it may read from anywhere.
 
 (Django documentation, "StreamingHttpResponse objects".)
 """
@@ -52,16 +53,16 @@ else:
 Sender = Callable[[StreamingHttpResponse, Send], Awaitable[None]]
 
 _CONTAINERS: tuple[Any, ...] = ((), [], "", b"", set(), {}, {}.values(), {}.items(), range(0))
-# Advancing one of these runs nobody's code.
+# Advancing one of these runs no one's code.
 PLAIN = frozenset({type(iter(container)) for container in _CONTAINERS} | {type(iter("é"))})
-# And one of these, the code that it was given.
+# Advancing one of these runs its arguments' code.
 WRAPPERS = (map, filter, zip, enumerate, itertools.islice)
 
 
 def set_streaming_content(upstream: Callable[..., None]) -> Callable[..., None]:
-    """`StreamingHttpResponse._set_streaming_content`: remember what was set, to close all of it.
+    """`StreamingHttpResponse._set_streaming_content`: remember all content, to close all of it.
 
-    A middleware that wraps the content of a response sets the wrapper.
+    A middleware may wrap the content of a response and set the wrapper.
     """
 
     @functools.wraps(upstream)
@@ -84,8 +85,8 @@ async def send_body(
 async def aclose(response: StreamingHttpResponse) -> None:
     """Close the asynchronous generators of a response, the outermost first, in this task.
 
-    Left to the garbage collector, their `finally` blocks would run some time, in a task of their
-    own. Raises what they raise, when all have been closed.
+    Left to the garbage collector, their `finally` blocks would run some time later, in a task of
+    their own. Raises what they raise, after all have been closed.
     """
     async with contextlib.AsyncExitStack() as stack:
         for source in _sources(response):
@@ -96,8 +97,8 @@ async def aclose(response: StreamingHttpResponse) -> None:
 def close(response: StreamingHttpResponse) -> None:
     """Close the synchronous iterators and files of a response, where they ran.
 
-    `response.close()` would do it on the loop. It calls the other closers, these not again. Errors
-    are ignored, as they are there. Calling it twice does nothing.
+    `response.close()` would close them on the loop; now it calls only the other closers. Errors are
+    ignored, as in `response.close()`. Calling this twice does nothing.
     """
     sources = _sources(response)
     for closer in list(response._resource_closers):  # type: ignore[attr-defined]
@@ -107,13 +108,13 @@ def close(response: StreamingHttpResponse) -> None:
             with contextlib.suppress(Exception):
                 closer()
     for source in reversed(sources):
-        if isinstance(source, GeneratorType):  # that of an __iter__(), which Django does not know
+        if isinstance(source, GeneratorType):  # also one of an __iter__(), unknown to Django
             with contextlib.suppress(Exception):
                 source.close()
 
 
 def _sources(response: StreamingHttpResponse) -> list[Any]:
-    """What the content was set to, the outermost last, after the file of a file response."""
+    """The values that the content was set to, the outermost last, after a response's file."""
     file = getattr(response, "file_to_stream", None)
     sources: list[Any] = vars(response).get("_aio_sources", [])
     return sources if file is None else [file, *sources]
@@ -146,13 +147,13 @@ def _is_trusted(thing: object) -> bool:
 
 
 def _is_marked_or_listed(generator: GeneratorType[Any, Any, Any]) -> bool:
-    """What the innermost marked function or class round a generator says, or else its module.
+    """Whether the innermost marked function or class around a generator, or its module, is trusted.
 
-    A function inside another cannot be found by its name, so the outer one answers for it.
+    A function inside another cannot be found by its name, so the mark of the outer one counts.
     """
     frame = generator.gi_frame
     if frame is None:
-        return True  # nothing of it will run any more
+        return True  # the generator has ended: none of its code will run
     module = str(frame.f_globals.get("__name__"))
     trusted: bool | None = None
     found: Any = sys.modules.get(module)
@@ -164,7 +165,7 @@ def _is_marked_or_listed(generator: GeneratorType[Any, Any, Any]) -> bool:
 
 
 def _given(wrapper: object) -> list[Any]:
-    """The functions and iterators that an iterator of Python's own advances."""
+    """The functions that one of `WRAPPERS` calls, and the iterators that it advances."""
     found: list[Any] = []
     for referent in gc.get_referents(wrapper):
         found += referent if isinstance(referent, tuple) else [referent]

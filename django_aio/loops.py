@@ -1,14 +1,14 @@
-"""What belongs to one event loop, and closes with it: one store for each loop.
+"""One store for each event loop: what belongs to the loop, and closes with it.
 
-Connection pools, clients of caches, connections that wait between two chains: whoever opens such a
-thing on a loop keeps it in the loop's store, and need not care how the loop ends.
+Connection pools, clients of caches, connections that wait between two chains: code that opens such
+a thing on a loop keeps it in the loop's store, and need not care how the loop ends.
 
 - An asynchronous generator that `loop.shutdown_asyncgens()` finalises (`asyncio.run()` and every
-  ASGI server call it) closes what the store holds. ASGI's lifespan shutdown closes it earlier.
-- A loop that is closed by hand, or left by a thread that ends, drops a `_Sentinel`: then all that
-  the loop had is closed at once, without asking anybody.
+  ASGI server call it) closes everything in the store. ASGI's lifespan shutdown closes it earlier.
+- A loop that is closed by hand, or that a thread leaves behind at its end, drops a `_Sentinel`:
+  then everything in the store is closed at once, without a message to any server.
 
-A store is touched by the thread of its loop only, but for `abandon()`. Guarded by
+A store is touched only by the thread of its loop, except for `abandon()`. Guarded by
 `tests/test_loops.py`.
 """
 
@@ -30,12 +30,12 @@ logger = logging.getLogger("django_aio.db")
 # How long the end of a loop waits for threads that close a connection, in seconds.
 CLOSE_TIMEOUT = 5.0
 
-# How long a timer runs that is not meant to fire, in seconds: uvloop knows no longer ones.
+# The time of a timer that is not meant to fire, in seconds: uvloop has no longer timers.
 FAR_AWAY = 30 * 24 * 3600.0
 
 
 class Closable(Protocol):
-    """What a store closes: a pool, the clients of a cache, the connections of ended chains."""
+    """Something in a store: a pool, the clients of a cache, the connections of ended chains."""
 
     async def aclose(self) -> None:
         """Close it and its connections, even if the loop has cancelled its tasks."""
@@ -43,26 +43,26 @@ class Closable(Protocol):
 
 @runtime_checkable
 class Abandonable(Closable, Protocol):
-    """What can be closed without its loop as well. Else the garbage collector closes it."""
+    """Something that can be closed without its loop as well, at once."""
 
     def abandon(self) -> Collection[asyncio.Task[Any]]:
         """Close it at once: its loop will never run again. Any thread.
 
-        Returns the tasks of the loop that hold what it had.
+        Returns the tasks of the loop that still refer to its connections.
         """
 
 
 class Store:
-    """What belongs to one loop. Touched by the thread of that loop only, but for `abandon()`."""
+    """The store of one loop. Touched only by that loop's thread, except for `abandon()`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.pools: dict[Any, Closable] = {}
         self.users: list[Abandonable] = []  # of the pools, so they are closed first
-        self.ending: set[asyncio.Future[Any]] = set()  # what threads open or close for nobody
-        self.tasks: set[asyncio.Task[Any]] = set()  # what ends something where nobody waits for it
+        self.ending: set[asyncio.Future[Any]] = set()  # threads open or close, and no task waits
+        self.tasks: set[asyncio.Task[Any]] = set()  # those of start(), for which nothing waits
         self._guard: AsyncGenerator[None] | None = None
         self._loop = weakref.ref(loop)
-        self.thread = 0  # of the loop
+        self.thread = 0  # the identity of the loop's thread
         sentinel = _Sentinel(self)
         if asyncio._get_running_loop() is loop:
             sentinel.post(loop)
@@ -90,16 +90,16 @@ class Store:
     def start(
         self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None
     ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that nobody waits for. Called on the loop."""
+        """Run a coroutine in a task that nothing waits for. Called on the loop."""
         task = asyncio.get_running_loop().create_task(work, context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
     async def close(self) -> None:
-        """Close whatever is kept. The store can be used again.
+        """Close everything in the store, which can be used again.
 
-        What cannot be closed is logged, and the rest closed.
+        Logs what cannot be closed, and closes the rest.
         """
         pools, self.pools = self.pools, {}
         for user in self.users:
@@ -112,7 +112,7 @@ class Store:
             await asyncio.wait(self.ending, timeout=left)
 
     def abandon(self) -> None:
-        """Close whatever the loop has: it will never run again. Any thread."""
+        """Close everything in the store: its loop will never run again. Any thread."""
         self._guard = None
         tasks = set(self.tasks)
         pools, self.pools = self.pools, {}
@@ -129,7 +129,7 @@ class Store:
                 _unwind(task)
 
     def end_with_thread(self) -> None:
-        """The thread that made the store ends. A loop that it left is not run by another."""
+        """Abandon the store when the thread that made it ends, unless its loop still runs."""
         loop = self._loop()
         if loop is None or not loop.is_running():
             self.abandon()
@@ -137,7 +137,7 @@ class Store:
 
 @contextlib.contextmanager
 def logged(what: str) -> Iterator[None]:
-    """Log what cannot be closed, and go on."""
+    """Log an error of closing `what`, and go on."""
     try:
         yield
     except Exception:
@@ -147,8 +147,8 @@ def logged(what: str) -> Iterator[None]:
 def _unwind(task: asyncio.Task[Any]) -> None:
     """Free what a task of a closed loop holds.
 
-    The garbage collector cannot where it is suspended in the bridge: it does not see what the stack
-    of a greenlet refers to, such as the future that refers to the task.
+    The garbage collector cannot free a task that is suspended in the bridge: it does not see what
+    the stack of a greenlet refers to, such as the future that refers to the task.
     """
     coroutine = task.get_coro()
     if coroutine is not None and not task.done():
@@ -156,7 +156,7 @@ def _unwind(task: asyncio.Task[Any]) -> None:
             coroutine.close()
 
 
-# Timers of a loop run in it: a cancelled one is kept until its time comes, and its context with it.
+# The context of timers. A loop keeps a cancelled timer, with its context, until its time comes.
 NOBODYS = contextvars.Context()
 
 
@@ -167,14 +167,14 @@ class _Sentinel:
         self._store: Store | None = store
 
     def post(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to wait, in the loop's thread."""
+        """Set the first timer. Called in the loop's thread."""
         if self._store is not None:
             self._store.thread = threading.get_ident()
         _of_thread.stores.append(self._store)
         self.post_again(loop)
 
     def post_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait on. In nobody's context, which would be kept for as long as the loop lives."""
+        """Set the next timer, in an empty context: the loop keeps it for as long as it lives."""
         loop.call_later(FAR_AWAY, self.post_again, loop, context=NOBODYS)
 
     def __del__(self) -> None:
@@ -190,7 +190,7 @@ class _Stores:
         self._refs: list[weakref.ref[Store]] = []
 
     def append(self, store: Store | None) -> None:
-        """Have the store end with the thread, at the latest."""
+        """Have the store end with the thread at the latest."""
         self._refs = [ref for ref in self._refs if ref() is not None]
         if store is not None:
             self._refs.append(weakref.ref(store))
@@ -217,7 +217,7 @@ _stores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Store] = weakref.W
 
 
 def store(loop: asyncio.AbstractEventLoop | None = None) -> Store:
-    """The store of `loop`, by default of the running one."""
+    """Return the store of `loop`, by default of the running one."""
     loop = loop or asyncio.get_running_loop()
     found = _stores.get(loop)
     if found is None:
@@ -226,16 +226,16 @@ def store(loop: asyncio.AbstractEventLoop | None = None) -> Store:
 
 
 async def close_store() -> None:
-    """Close what the running loop has, as at the shutdown of an ASGI server's lifespan."""
+    """Close the store of the running loop, as at the shutdown of an ASGI server's lifespan."""
     await store().close()
 
 
-# What a child of a fork knows of its parent's connections: to free them would be to close them.
+# The parent's connections, in the child of a fork: to free them would be to close them.
 disowned: list[Any] = []
 
 
 def disown_stores() -> None:
-    """In the child of a fork: nothing that a loop of the parent had is the child's."""
+    """Empty all stores, in the child of a fork: what they hold is the parent's."""
     for each in list(_stores.values()):
         disowned.append((each, each.users, each.pools))
         each.users, each.pools, each._guard = [], {}, None

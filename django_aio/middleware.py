@@ -15,12 +15,12 @@ from django_aio.policy import in_thread
 
 View = Callable[..., Any]
 
-# A page of so many bytes takes some 5 ms. The way to a thread costs a hundredth of that.
+# In bytes. Compressing such a page takes some 5 ms; a call in a thread costs a hundredth of that.
 LARGE = 200_000
 
 
 def get_failure_view(upstream: Callable[[], View]) -> Callable[[], View]:
-    """`_get_failure_view()`: the view may be a coroutine function, or runs in a thread."""
+    """`_get_failure_view()`: the view runs where the policy says, or is a coroutine function."""
 
     @functools.wraps(upstream)
     def _get_failure_view() -> View:
@@ -30,7 +30,7 @@ def get_failure_view(upstream: Callable[[], View]) -> Callable[[], View]:
 
 
 def compress_string(upstream: Callable[..., bytes]) -> Callable[..., bytes]:
-    """`compress_string()`, as `GZipMiddleware` knows it: a large page is compressed in a thread."""
+    """`compress_string()`, as `GZipMiddleware` imported it: compress a large page in a thread."""
     compress_in_thread = in_thread(upstream)
 
     @functools.wraps(upstream)

@@ -1,14 +1,14 @@
-"""The way from the loop to a thread, for work that blocks and that nobody has to be asked about.
+"""Blocking work in a thread, without a question to the policy.
 
 Such work runs in a thread of the loop's default executor: files, names of hosts, clients that
 cannot wait on a loop. The thread is a guest of the task that waits for it (`django_aio.db.guests`):
-what it does in the database it does on the caller's connection, in the caller's transaction, and it
-leaves no connection behind. A thread cannot be interrupted, and until it is done nobody else may
-use what it uses, so a cancelled caller waits for its end.
+it uses the database on the caller's connection, in the caller's transaction, and leaves no
+connection behind. A thread cannot be interrupted, and until it is done no one else may use what it
+uses, so a cancelled caller waits for its end.
 
-Two other ways lead to a thread. `policy.in_thread()` sends a user's code to the thread that the
-request has, and says so in the log; a driver without a native form makes its own calls
-(`db.backends.threaded`), which are not a guest's.
+There are two other ways to a thread. `policy.in_thread()` runs a user's code in the thread of the
+request, and logs that; a driver without an async form makes its own calls (`db.backends.threaded`),
+which are not a guest's.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def call_in_thread(func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 
 def in_thread_from_bridge(upstream: Callable[..., Any] | classmethod[Any, Any, Any]) -> Any:
-    """A function, method or class method that goes to a thread if it is called inside the bridge.
+    """Return a function, method or class method that runs in a thread if called inside the bridge.
 
-    Anywhere else it is called directly. Same arguments, result and errors.
+    Outside the bridge it is called directly. Same arguments, result and errors.
     """
     if isinstance(upstream, classmethod):
         return classmethod(in_thread_from_bridge(unbound(upstream)))
@@ -64,10 +64,10 @@ def in_thread_from_bridge(upstream: Callable[..., Any] | classmethod[Any, Any, A
 async def to_its_end(
     work: Coroutine[Any, Any, T], unused: Callable[[T], object] | None = None
 ) -> T:
-    """Await what a thread does, to its end even if the caller is cancelled meanwhile.
+    """Await the work of a thread to its end, even if the caller is cancelled meanwhile.
 
-    Returns what `work` returns and raises what it raises. The cancellation is raised when it is
-    over, and `unused()` gets the result that nobody will.
+    Returns what `work` returns and raises what it raises. A cancellation is raised after the end of
+    the work, and `unused()` gets the result, which nobody else will.
     """
     doing = asyncio.ensure_future(work)
     try:
@@ -76,7 +76,7 @@ async def to_its_end(
         while not doing.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([doing])
-        # Looked at, so that asyncio does not report an exception that nobody asks for.
+        # Retrieve an exception, so that asyncio does not report it as never retrieved.
         if not doing.cancelled() and doing.exception() is None and unused is not None:
             unused(doing.result())
         raise

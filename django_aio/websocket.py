@@ -1,14 +1,14 @@
-"""`WebSocket`: what the view of a websocket route gets.
+"""`WebSocket`: the connection that the view of a websocket route gets.
 
     async def echo(socket):
         await socket.accept()
         async for message in socket:
             await socket.send(message)
 
-A view that returns closes the connection. One that returns a response, or raises Http404 or
-PermissionDenied, before it has accepted refuses it, so that Django's decorators work. When the
-client leaves, a view that waits in `receive()` gets WebSocketDisconnect, an `async for` over the
-socket ends, and a view that waits for anything else is cancelled.
+A view that returns closes the connection. A view that returns a response, or raises Http404 or
+PermissionDenied, before it has accepted the connection refuses it, so that Django's decorators
+work. When the client leaves, a view that waits in `receive()` gets WebSocketDisconnect, an
+`async for` over the socket ends, and a view that waits for anything else is cancelled.
 
 Used by the tasks of one websocket: one of them may receive while another sends.
 (ASGI 3.0, "WebSocket"; RFC 6455.)
@@ -31,7 +31,7 @@ __all__ = ["WebSocket", "WebSocketDisconnect"]
 
 
 class WebSocketDisconnect(ConnectionError):  # noqa: N818  # an event, as RequestAborted is
-    """The client has gone. `code` and `reason` are its own, or 1006 and empty."""
+    """The client has gone. `code` and `reason` are the client's, or 1006 and empty."""
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:
         super().__init__(f"The client of this websocket has disconnected ({code} {reason!r}).")
@@ -61,7 +61,7 @@ class WebSocket:
 
     @property
     def subprotocols(self) -> list[str]:
-        """What the client offers (RFC 6455, section 1.9)."""
+        """The subprotocols that the client offers (RFC 6455, section 1.9)."""
         return list(self.scope.get("subprotocols") or ())
 
     async def accept(
@@ -69,7 +69,7 @@ class WebSocket:
     ) -> None:
         """Accept the connection, with one of the `subprotocols` and headers of your own.
 
-        Returns when it is open. Raises RuntimeError if it is already, or was closed.
+        Returns when it is open. Raises RuntimeError if it is already open, or was closed.
         """
         if self.accepted or self.closed:
             raise RuntimeError("This websocket was accepted or closed before. Accept it once.")
@@ -88,7 +88,7 @@ class WebSocket:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
-                # The specification lets either be missing.
+                # Both are optional in the specification.
                 code, reason = message.get("code") or 1005, message.get("reason") or ""
                 self._gone = WebSocketDisconnect(code, reason)
                 raise self._gone
@@ -97,7 +97,7 @@ class WebSocket:
                 return bytes(message["bytes"]) if text is None else text
 
     async def receive_json(self) -> Any:
-        """Wait for a message and decode it. Raises ValueError for what is not JSON."""
+        """Wait for a message and decode it. Raises ValueError if it is not JSON."""
         return json.loads(await self.receive())
 
     async def send(self, data: str | bytes) -> None:
@@ -121,7 +121,7 @@ class WebSocket:
         await self.send(json.dumps(data, cls=DjangoJSONEncoder))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection; before `accept()` refuse it. Does nothing the second time."""
+        """Close the connection, or refuse it before `accept()`. Does nothing the second time."""
         if self.closed:
             return
         self.closed = True
@@ -145,7 +145,7 @@ class WebSocket:
 
 
 def as_application(view: Callable[..., Awaitable[Any]]) -> Application:
-    """The ASGI application that calls a view, as `websocket()` describes."""
+    """Return the ASGI application that calls a view, as `websocket()` describes."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)

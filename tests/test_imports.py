@@ -29,7 +29,7 @@ FLOORS = (
 LATE = {
     ("django_aio", "django_aio.db"),
     ("django_aio.test", "django_aio.test"),
-    ("django_aio.checks.hops", "django.contrib.auth.backends"),
+    ("django_aio.checks.threads", "django.contrib.auth.backends"),
     ("django_aio.core.servers.basehttp", "django_aio.core.servers.asgi"),
     ("django_aio.db.backends.postgresql.patches", "django_aio.db.backends.postgresql.pool"),
     ("django_aio.db.backends.registry", "django.db.backends.postgresql.psycopg_any"),

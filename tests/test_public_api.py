@@ -86,7 +86,7 @@ API = {
         check_place(app_configs, **kwargs)
         check_series(app_configs, **kwargs)
     """,
-    "django_aio.checks.hops": """
+    "django_aio.checks.threads": """
         check_backends(app_configs, **kwargs)
         check_middleware(app_configs, **kwargs)
         check_receivers(app_configs, **kwargs)

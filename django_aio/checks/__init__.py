@@ -1,12 +1,12 @@
-"""What `manage.py check` says: about the series and the drivers here, about the policy below.
+"""The messages of `manage.py check`: about the series and the drivers here, the policy below.
 
-- `django_aio.E001`: a patch could not be applied. What it was for does not work.
-- `django_aio.W005`: likewise, because another package sits there.
-- `django_aio.W001`: a patch was applied to a function that it was not written against.
-- `django_aio.W002`: a database has no cooperative driver, so its calls go to a thread.
+- `django_aio.E001`: a patch could not be applied, so its feature does not work.
+- `django_aio.W005`: the same, because another package has replaced its target.
+- `django_aio.W001`: a patch was applied to another source than it was written against.
+- `django_aio.W002`: a database has no cooperative driver, so its calls run in a thread.
 - `django_aio.I010`: `"django_aio"` is not the first of INSTALLED_APPS.
 - `django_aio.W003`, `W004` and `I005`: the list and its hazards (`listed.py`).
-- `django_aio.I001` to `I004`, `I006` to `I009`: what goes to a thread, and why (`hops.py`,
+- `django_aio.I001` to `I004`, `I006` to `I009`: code that runs in a thread, and why (`threads.py`,
   `stores.py`, `templates.py`).
 """
 
@@ -60,9 +60,9 @@ def check_series(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 def check_place(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say which apps were loaded before the series was applied."""
+    """Report the apps that were loaded before the series was applied."""
     names = [config.name for config in apps.get_app_configs()]
-    # A test may have overridden INSTALLED_APPS without us.
+    # A test may have overridden INSTALLED_APPS and left out 'django_aio'.
     before = names[: names.index("django_aio")] if "django_aio" in names else []
     if not before:
         return []
@@ -78,7 +78,7 @@ def check_place(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_drivers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Name the databases whose statements go to a thread, and the remedy if there is one."""
+    """Report the databases whose statements run in a thread, and the remedy if there is one."""
     return [
         CheckWarning(
             f"The database {alias!r} ({connections[alias].display_name}) has no cooperative driver "

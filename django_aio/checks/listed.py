@@ -3,11 +3,11 @@
 - `django_aio.W003`: a name on the list is not a module.
 - `django_aio.W004`: a module on the list has a `threading.local`, which all tasks of a loop share.
 - `django_aio.I005`: a module on the list has a lock or queue, which stops the loop if it is held or
-  waited for while the loop is needed. No warning: most are held for a moment only, and are right.
-  Only `manage.py check` reports it.
+  waited for while the loop is needed. This is not a warning: most locks are held for a moment only
+  and do no harm. Only `manage.py check` reports it.
 
-Only modules that have been imported, and what they define at their top level, are looked at.
-Django's own and ours are not.
+The checks see only modules that have been imported, and what these define at their top level. They
+skip Django's modules and ours.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def check_thread_state(
 
 
 def check_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report locks, queues and their like in modules on the list."""
+    """Report locks, queues and the like in modules on the list."""
     return [
         Info(
             f"{name} is a {_kind(found)}. If a task waits (for a query, say) while it holds "
@@ -104,7 +104,7 @@ def _objects(kinds: tuple[type, ...]) -> Iterator[tuple[str, object]]:
     for module in sorted(sys.modules):
         if is_below(module, listed()) and not is_below(module, OURS):
             for name, value in list(getattr(sys.modules[module], "__dict__", {}).items()):
-                # Not isinstance(), which would evaluate Django's lazy objects.
+                # isinstance() would evaluate Django's lazy objects.
                 if issubclass(type(value), kinds) and id(value) not in seen:
                     seen.add(id(value))
                     yield f"{module}.{name}", value

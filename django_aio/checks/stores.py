@@ -1,10 +1,10 @@
-"""Caches and session engines of a project's or third party's, whose methods go to a thread.
+"""Caches and session engines of projects and third parties whose methods run in a thread.
 
 - `django_aio.I006`: a cache of `settings.CACHES`.
 - `django_aio.I007`: the engine that `settings.SESSION_ENGINE` names.
 
-Only `manage.py check` reports them. What is marked `@blocking` is not reported, nor that Django's
-own file-based cache and engine read and write their files in a thread: there is no other way.
+Only `manage.py check` reports them. Those marked `@blocking` are not reported, nor are Django's
+file-based cache and session engine, which use a thread because there is no other way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from django_aio.policy import obstacle
 
 
 def check_caches(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report the caches whose methods go to a thread, and what does not."""
+    """Report the caches whose methods run in a thread, and which of their methods do not."""
     return [
         Info(
             f"The cache {alias!r} ({path}) uses a thread for every call{_but(backend)}: {why}.",
@@ -39,7 +39,7 @@ def check_caches(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 def _but(backend: type) -> str:
-    """The awaitable methods that the class does not have from Django."""
+    """Name the coroutine functions that the class itself has in place of Django's."""
     own = [
         f"{name}()"
         for name, inherited in vars(BaseCache).items()
@@ -53,7 +53,7 @@ def _but(backend: type) -> str:
 def check_session_engine(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Report a session engine that goes to a thread."""
+    """Report a session engine that uses a thread."""
     return [
         Info(
             f"The session engine {settings.SESSION_ENGINE!r} uses a thread to load, save and "

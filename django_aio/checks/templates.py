@@ -1,11 +1,11 @@
-"""Tags, filters and context processors that go to a thread when a page is rendered in the bridge.
+"""Tags, filters and context processors that run in a thread when the bridge renders a page.
 
 - `django_aio.I008`: tags and filters, grouped by the module that is not on the list.
 - `django_aio.I009`: a context processor.
 
-Only `manage.py check` reports them. Every library that templates can load is looked at, whether or
-not one does. A tag is judged by the function that compiles it: the node that it makes, of another
-module perhaps, is not known before there is a template. What Jinja2 calls is not judged.
+Only `manage.py check` reports them. The checks cover every library that templates can load, whether
+or not one does. They judge a tag by the function that compiles it: the node that it makes, perhaps
+of another module, is not known before there is a template. They do not judge what Jinja2 calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from django_aio.template.calls import is_asynchronous
 
 
 def check_libraries(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report the tags and filters that go to a thread."""
+    """Report the tags and filters that run in a thread."""
     remedies = "make them coroutine functions"
     return by_module(_registered(), "template function", remedies, "django_aio.I008")
 
@@ -46,7 +46,7 @@ def _registered() -> Iterator[Callable[..., Any]]:
 def check_context_processors(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Report the context processors that go to a thread."""
+    """Report the context processors that run in a thread."""
     return [
         Info(
             f"The context processor {path!r} costs every page a thread: {why}.",
@@ -62,7 +62,7 @@ def check_context_processors(
 
 def _processors() -> Iterator[str]:
     for engine in engines.all():
-        # That of the backend, or that of the engine which it has.
+        # A backend has the context processors itself, or its engine has them.
         found = getattr(engine, "engine", engine)
         yield from getattr(found, "context_processors", ())
 

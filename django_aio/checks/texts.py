@@ -1,4 +1,4 @@
-"""What the checks about the policy share: what the settings name, and how it is put."""
+"""Helpers of the checks about the policy: objects that the settings name, parts of messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_NAMES = 5
 
 
 def imported(paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """What the settings name. What cannot be imported is for Django to complain about."""
+    """Import the objects that the settings name. Skip errors, which Django reports."""
     for path in paths:
         try:
             yield path, import_string(path)
@@ -25,7 +25,7 @@ def imported(paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
 
 
 def remedy(module: str, otherwise: str) -> str:
-    """The hint for something that goes to a thread because of `module`."""
+    """The hint for code that runs in a thread because of `module`."""
     return (
         f"If nothing in {module} blocks but Django's own calls, add it to AIO['COOPERATIVE']. "
         f"Otherwise {otherwise}, or leave it: it works."
@@ -33,14 +33,14 @@ def remedy(module: str, otherwise: str) -> str:
 
 
 def joined(names: list[str]) -> str:
-    """The names with commas and an 'and'."""
+    """Join names with commas and an 'and'."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def by_module(
     callables: Iterable[Callable[..., Any]], kind: str, otherwise: str, check: str
 ) -> list[CheckMessage]:
-    """One message for each module that would have to be on the list."""
+    """Return one message for each module that would have to be on the list."""
     groups: dict[str, set[str]] = {}
     for func in callables:
         why = None if iscoroutinefunction(func) else obstacle(func)

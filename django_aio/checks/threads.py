@@ -1,15 +1,15 @@
-"""What goes to a thread under ASGI, and why: the policy's answers for this project.
+"""The code that runs in a thread under ASGI, and why: the policy's answers for this project.
 
 - `django_aio.I001`: a middleware, or some of its hooks.
 - `django_aio.I002`: views, grouped by the module that is not on the list.
 - `django_aio.I003`: an authentication backend.
-- `django_aio.I004`: signal receivers, grouped likewise.
+- `django_aio.I004`: signal receivers, grouped in the same way.
 - `django_aio.I006` and `I007`: caches and the session engine (`stores.py`).
 - `django_aio.I008` and `I009`: tags, filters and context processors (`templates.py`).
 
-Only `manage.py check` reports them: other commands check the project too, and it is not a fault.
-What is marked `@blocking` is not reported: it was meant. Views of URLconfs that a middleware sets,
-and receivers that are connected later, are not seen.
+Only `manage.py check` reports them: other commands check the project too, and a thread is not a
+fault. Code that is marked `@blocking` is not reported: its author chose the thread. Views of
+URLconfs that a middleware sets, and receivers that are connected later, are not seen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from django_aio.core.management.commands.check import when_asked
 from django_aio.policy import is_cooperative, obstacle
 from django_aio.policy.classes import blocking_methods
 
-# What the asynchronous form of MiddlewareMixin calls, and what any middleware may have.
+# The hooks that the async form of MiddlewareMixin calls, and those that any middleware may have.
 MIXIN_HOOKS = ("process_request", "process_response")
 HOOKS = ("process_view", "process_exception", "process_template_response")
 BACKEND_METHODS = ("aauthenticate", "aget_user")
@@ -44,7 +44,7 @@ NOT_IN_REQUESTS = {"class_prepared", "pre_migrate", "post_migrate", "setting_cha
 
 
 def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report the middleware of `settings.MIDDLEWARE` that goes to a thread."""
+    """Report the middleware of `settings.MIDDLEWARE` that runs in a thread."""
     return [
         Info(
             f"The middleware {path!r} costs every request a thread for {what}: {why}.",
@@ -54,12 +54,12 @@ def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         )
         for path, factory in imported(settings.MIDDLEWARE)
         if (why := obstacle(factory)) and not why.marked
-        if (what := _what_hops(factory))
+        if (what := _what_in_thread(factory))
     ]
 
 
-def _what_hops(factory: object) -> str:
-    """What of a middleware that is not trusted is called in a thread."""
+def _what_in_thread(factory: object) -> str:
+    """Name what of a middleware that is not trusted runs in a thread, for the message."""
     if not getattr(factory, "async_capable", False):
         return "the whole of it" if getattr(factory, "sync_capable", True) else ""
     if not isinstance(factory, type):
@@ -74,7 +74,7 @@ def _what_hops(factory: object) -> str:
 
 
 def check_views(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report the synchronous views of the URLconf that go to a thread."""
+    """Report the synchronous views of the URLconf that run in a thread."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     resolver = get_resolver()
@@ -102,7 +102,7 @@ def _error_handlers(resolver: URLResolver) -> Iterator[Callable[..., Any]]:
 
 
 def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report the authentication backends of which something goes to a thread."""
+    """Report the authentication backends with methods that run in a thread."""
     if not apps.is_installed("django.contrib.auth"):
         return []
     return [
@@ -122,7 +122,7 @@ def _blocking_calls(backend: type) -> list[str]:
     from django.contrib.auth.backends import BaseBackend
 
     names = sorted(name for name in blocking_methods(backend) if not name.startswith("_"))
-    # BaseBackend's call the method without the prefix; those that override them do not.
+    # The async forms of BaseBackend call the method without the prefix; overrides do not.
     awaitable = [
         name
         for name in BACKEND_METHODS
@@ -132,7 +132,7 @@ def _blocking_calls(backend: type) -> list[str]:
 
 
 def check_receivers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report the synchronous receivers of signals that go to a thread."""
+    """Report the synchronous receivers of signals that run in a thread."""
     receivers = [
         receiver
         for signal in _signals()
@@ -148,7 +148,7 @@ def _signals() -> list[Signal]:
         id(value): value
         for module in list(sys.modules.values())
         for name, value in list(getattr(module, "__dict__", {}).items())
-        # Not isinstance(), which would evaluate Django's lazy objects.
+        # isinstance() would evaluate Django's lazy objects.
         if issubclass(type(value), Signal) and name not in NOT_IN_REQUESTS
     }
     return list(found.values())

@@ -20,24 +20,24 @@ from django_aio import conf
 from django_aio.patching import Patch, Status, when_imported
 from django_aio.series import contrib, database, packages, presentation, requests, speedups
 
-# By area, in the order in which they are applied.
+# The tables by area, in the order in which they are applied.
 AREAS: dict[str, tuple[Patch, ...]] = {
     "database": database.TABLE,
     "requests": requests.TABLE,
     "contrib": contrib.TABLE,
     "presentation": presentation.TABLE,
     "packages": packages.TABLE,
-    # What makes Django do less work: last, if at all.
+    # Last, and only if AIO["SPEEDUPS"] is on.
     "speedups": speedups.TABLE,
 }
 _SERIES: tuple[Patch, ...] = tuple(itertools.chain.from_iterable(AREAS.values()))
 SPEEDUPS = frozenset(speedups.TABLE)
 
-# On this Django.
+# The patches for the installed Django.
 SERIES: tuple[Patch, ...] = tuple(patch for patch in _SERIES if patch.since <= django.VERSION)
 LEFT_OUT = "left out by AIO['SPEEDUPS']"
 
-# Whether a Django that is not supported is put up with: `python -m django_aio series --any-django`.
+# Whether to accept an unsupported Django: `python -m django_aio series --any-django`.
 any_django = False
 
 _lock = threading.Lock()
@@ -46,7 +46,7 @@ _lock = threading.Lock()
 def apply_series() -> None:
     """Apply every patch but those of database backends. Idempotent.
 
-    Those of a module that few processes import wait until it is imported.
+    The patches of a module that few processes import are applied when it is imported.
     """
     with _lock:
         for patch in SERIES:
@@ -59,10 +59,10 @@ def apply_series() -> None:
 
 
 def apply_early() -> None:
-    """Apply the patches of names that modules of a project import: when the apps are set up.
+    """Apply the patches that add names which a project's modules import. Idempotent.
 
-    Before the modules of apps and models are imported, then, which import the new names as they
-    import Django's own.
+    Called before the modules of apps and models are imported, so that these can import the new
+    names as they import Django's own.
     """
     with _lock:
         for patch in SERIES:
@@ -87,16 +87,16 @@ def apply_all() -> None:
         if not patch.app or apps.is_installed(patch.app):
             with contextlib.suppress(ImportError):
                 importlib.import_module(patch.module)
-        patch.apply()  # says what it needs, where that is not installed
+        patch.apply()  # a patch that needs a missing package says so
     for module in dict.fromkeys(patch.module for patch in SERIES if patch.backend):
         apply_backend(module)
 
 
 def conflicts() -> list[Patch]:
-    """The patches that Django's present source does not allow."""
+    """The patches that do not fit the installed Django."""
     return [patch for patch in SERIES if patch.status is Status.CONFLICT]
 
 
 def drifted() -> list[Patch]:
-    """The applied patches whose target is not the source they were written against."""
+    """The applied patches whose target is another source than they were written against."""
     return [patch for patch in SERIES if patch.drifted]

@@ -1,4 +1,4 @@
-"""Connections, transactions, backends, the ORM; and the crossings of asgiref."""
+"""Connections, transactions, backends, the ORM; and `sync_to_async` and the like."""
 
 from django_aio.patching import Patch
 from django_aio.series.rows import add, of, rebind, replace

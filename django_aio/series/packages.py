@@ -1,4 +1,4 @@
-"""Other packages that need to know of chains."""
+"""Third-party packages that need to know of chains."""
 
 from django_aio.patching import Patch
 from django_aio.series.rows import of, replace

@@ -1,4 +1,4 @@
-"""What a page is made by: templates, forms, generic views, shortcuts."""
+"""The parts that make a page: templates, forms, generic views, shortcuts."""
 
 from django_aio.patching import Patch
 from django_aio.series.rows import add, of, rebind, replace

@@ -17,8 +17,8 @@ def write_series(write: Callable[[str], object]) -> int:
     A patch is two lines: its state, verb, name and, in brackets, what it becomes, named from below
     `django_aio`; then the reason.
 
-    Returns how many need attention: those in conflict, and those whose target is not the source
-    that they were written against.
+    Returns how many need attention: those in conflict, and those whose target is another source
+    than they were written against.
     """
     write(f"django-aio {__version__} on Django {django.__version__}")
     for area, patches in series.AREAS.items():

@@ -7,9 +7,10 @@
         early=True,
     )
 
-A row says what is done (`django_aio.patching`), to which attribute of the module, what it becomes,
-and why. The replacement is named from below `django_aio`. A row with `names=` stands for one patch
-for each, which `{}` is. Conditions hold for one row, or, if `of()` has them, for all.
+A row says what is done (`django_aio.patching`), to which attribute of the module, what replaces the
+attribute, and why. The name of the replacement is relative to `django_aio`. A row with `names=`
+stands for one patch for each name, which takes the place of `{}`. Conditions hold for one row, or
+for all if they are given to `of()`.
 """
 
 from __future__ import annotations
@@ -52,5 +53,5 @@ def of(module: str, *rows: Row, **conditions: Any) -> tuple[Patch, ...]:
 
 
 def _ours(by: str) -> str:
-    """Where a replacement is: below `django_aio`, but for a name that is rebound to another."""
+    """The full name of a replacement: in `django_aio`, unless it is one of asyncio's own."""
     return by if by.startswith("asyncio.") else f"django_aio.{by}"

@@ -1,6 +1,6 @@
-"""What makes Django do less work, and has nothing to do with waiting: `django_aio/speedups/`.
+"""Speed-ups, which make Django do less work and do not concern waiting: `django_aio/speedups/`.
 
-What another package has put in a place is left to it.
+A target that another package has replaced is left alone.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ TABLE: tuple[Patch, ...] = (
             "nor is the URL of a static file",
         ),
     ),
-    # What is set for a thread or task: asgiref's Local is read directly.
+    # State of a thread or task: asgiref's Local is read directly.
     *of(
         "django.urls.base",
         replace(

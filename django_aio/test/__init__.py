@@ -1,8 +1,8 @@
 """Django's test tools on the loop.
 
-`ASGILiveServerTestCase` and `ASGIStaticLiveServerTestCase` are the twins of Django's classes of
-those names without `ASGI`. They are imported when they are asked for: Django's own test tools
-import modules of this package before they are complete.
+`ASGILiveServerTestCase` and `ASGIStaticLiveServerTestCase` correspond to Django's classes of those
+names without `ASGI`. They are imported when first used: Django's own test tools import modules of
+this package before they are complete themselves.
 """
 
 from __future__ import annotations

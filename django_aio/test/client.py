@@ -1,8 +1,9 @@
 """`AsyncClient`: each request has a thread of its own for synchronous code, as with a server.
 
-Without that all share one. A view that waits there for a lock or for a connection then keeps it
-from the request that has the lock and needs the thread to go on. And requests that a test makes in
-tasks share no session with it, nor with each other, unless it is in a transaction.
+In stock Django all share one thread. A view that waits in it for a lock or for a connection then
+blocks the request that has the lock and needs the thread to go on. Also, requests that a test makes
+in tasks share no database session with the test or with each other, unless the test is in a
+transaction.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A cursor of SQLite that has read all of its rows when its statement is over.
+"""A cursor of SQLite that reads all of its rows with its statement.
 
-A statement with rows to come keeps everybody else on the connection from opening a savepoint, and
-reading them would not be in anybody's turn.
+While a statement has rows left, no one else on the connection can open a savepoint, and reading
+them later would be outside of any turn.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from django_aio.db.backends.thread_cursor import HopCursor
 
 
 def at_once(method: Callable[..., Any], *args: Any) -> Any:
-    """Call the driver where the turn is taken elsewhere."""
+    """Call the driver: other code takes the turn."""
     return method(*args)
 
 
 class InTurn:
-    """Calls of the driver that are made by `turn(method, *args)`."""
+    """Makes the calls of the driver by `turn(method, *args)`."""
 
     def __init__(self, turn: Callable[..., Any]) -> None:
         self.call = turn
 
     def soon(self, func: Callable[[], object], *, quick: bool) -> None:
-        """Call it: a cursor that has read all its rows keeps nobody waiting."""
+        """Call `func` now: a cursor that has read all its rows does not block."""
         func()
 
 
 class WholeCursor(HopCursor):
-    """Each call of the driver's cursor is made by `turn(method, *args)`.
+    """A cursor that makes each call of the driver's cursor by `turn(method, *args)`.
 
     Used by the chain, or the joined task or thread, that opened it.
     """

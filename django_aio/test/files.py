@@ -1,7 +1,7 @@
 """The static and media files of a live test, in front of an ASGI application.
 
-What serves them is the class that `LiveServerTestCase.static_handler` names, made for WSGI: which
-paths are its own, and what it answers, are its decisions; only the way there is ASGI's.
+The class that `LiveServerTestCase.static_handler` names serves them. It is made for WSGI, and still
+decides which paths are its own and what it answers; only the protocol is ASGI.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django_aio.threads import in_any_thread
 
 
 def served_by(handler: type[Any], application: Any) -> Any:
-    """`application` behind the files of `handler`, a class made for WSGI or for ASGI."""
+    """Put the files of `handler`, a class made for WSGI or for ASGI, in front of `application`."""
     if issubclass(handler, ASGIHandler):
         return cast(Any, handler)(application)
     files = handler(None)
@@ -44,12 +44,12 @@ class _Files(ASGIStaticFilesHandler):
         return bool(self.files._should_handle(path))
 
     def get_response(self, request: HttpRequest) -> Any:
-        """Called in a thread."""
+        """Answer by the handler made for WSGI. Called in a thread."""
         return self.files.get_response(request)
 
 
 class _Folder(_Files):
-    """Files of a folder. What is not there is the application's."""
+    """Files of a folder. Other paths are the application's."""
 
     async def __call__(
         self, scope: Scope, receive: Callable[[], Awaitable[Mapping[str, Any]]], send: Send

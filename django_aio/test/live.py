@@ -1,16 +1,16 @@
 """A live server for tests that serves ASGI, for browsers and other clients that need a socket.
 
-The twins of `LiveServerTestCase` (django.test) and `StaticLiveServerTestCase`
-(django.contrib.staticfiles.testing): derived from the former, with the same attributes. uvicorn
-(the extra `server`) serves the project's ASGI application, websockets and streams included.
+The classes correspond to `LiveServerTestCase` (django.test) and `StaticLiveServerTestCase`
+(django.contrib.staticfiles.testing): they derive from the former and have the same attributes.
+uvicorn (the extra `server`) serves the project's ASGI application, websockets and streams included.
 
 - `class Tests(ASGILiveServerTestCase)` commits, as Django's class does, and tables are flushed.
 - `class Tests(ASGILiveServerTestCase, TestCase)` is in `TestCase`'s transactions, and so are the
   requests: they see what `setUpTestData()` and the test have written, the test sees what they
   write, and all of it is rolled back.
 
-When a test ends the requests that are under way have two seconds to end as well; then they are cut
-off. What fails while the server starts is raised by `setUpClass()`.
+When a test ends, the requests that are under way have two seconds to end as well; then they are cut
+off. An error while the server starts is raised by `setUpClass()`.
 
 (Django documentation, "Testing tools", LiveServerTestCase.)
 """
@@ -62,9 +62,9 @@ class ASGILiveServerThread(LiveServerThread):
         self._stopping = False
 
     def get_application(self) -> Any:
-        """The ASGI application that is served: `settings.ASGI_APPLICATION`, or Django's.
+        """Return the ASGI application to serve: `settings.ASGI_APPLICATION`, or Django's.
 
-        Before it come the files below STATIC_URL, by `static_handler`, and below MEDIA_URL.
+        In front of it are the files below STATIC_URL, by `static_handler`, and below MEDIA_URL.
         """
         named = getattr(settings, "ASGI_APPLICATION", None)
         application = get_internal_asgi_application() if named else ASGIHandler()
@@ -72,7 +72,7 @@ class ASGILiveServerThread(LiveServerThread):
         return served_by(self.static_handler, served_by(media, application))
 
     def start(self) -> None:
-        """Start the server, and wait until it serves or has failed: then `error` says why.
+        """Start the server, and wait until it serves or has failed. `error` then says why.
 
         Raises ImproperlyConfigured without uvicorn.
         """
@@ -104,7 +104,7 @@ class ASGILiveServerThread(LiveServerThread):
             )
             if not self._stopping:
                 self._server.run([self.httpd.socket])
-        except SystemExit:  # how uvicorn gives up
+        except SystemExit:  # uvicorn could not start
             pass
         except BaseException as error:
             self.error = error  # type: ignore[assignment]
@@ -127,7 +127,7 @@ class ASGILiveServerThread(LiveServerThread):
             self._server.settle()
 
     def terminate(self) -> None:
-        """Stop the server, and wait until it has. Calling it again does nothing.
+        """Stop the server, and wait until it has stopped. Calling this again does nothing.
 
         Raises RuntimeError if a request does not let it end.
         """
@@ -148,7 +148,7 @@ class ASGILiveServerThread(LiveServerThread):
 
 
 class _Application:
-    """What the server runs: each scope joins the transaction that the test is in."""
+    """The application that the server runs: each scope joins the transaction of the test."""
 
     def __init__(self, application: Application, thread: ASGILiveServerThread) -> None:
         self._application = application
@@ -165,7 +165,7 @@ class _Application:
         try:
             await self._application(scope, receive, send)
         except asyncio.CancelledError:
-            # By the server itself, which would log it as an error of the application.
+            # The server itself cancels, and would log the cancellation as the application's error.
             if scope["type"] == "lifespan":
                 raise
 

@@ -1,10 +1,10 @@
 """An in-memory SQLite database that a test shares with its live server.
 
-Whoever opens such a database again finds another one, or with a shared cache finds its tables
-locked. So the server's loop gets the connection that the test has, and both take turns: a chain of
-the server leases it for a statement or a transaction, and the test has it for a statement, or for
-as long as SQLite is in a transaction. The turn is a `Turns`, which threads and loops may wait for:
-the test may be a task of a loop that a browser's driver blocks.
+A second connection to such a database would find an empty database or, with a shared cache, locked
+tables. So the server's loop uses the connection of the test, and both take turns: a chain of the
+server leases the connection for a statement or a transaction, and the test has it for a statement,
+or for as long as SQLite is in a transaction. The turns are a `Turns`, which both threads and loops
+may wait for: the test may be a task of a loop that a browser's driver blocks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from django_aio.test.cursors import WholeCursor
 if TYPE_CHECKING:
     from django_aio.db.types import Managed
 
-# So long does a request wait for the test.
+# How long a request waits for the test, in seconds.
 TURN_SECONDS = 10.0
 
 
@@ -39,16 +39,16 @@ class ServersTurn:
         self._turns = turns
 
     async def take(self) -> None:
-        """Wait for the turn. Each chain has one of its own."""
+        """Wait for the turn. Each chain has a turn of its own."""
         await run(self._turns.acquire, object(), None)
 
     def release(self) -> None:
-        """Let the test, or the next chain, have it. Called by the chain that has it."""
+        """Let the test or the next chain have the turn. Called by the chain that has it."""
         self._turns.release(self._turns.holder)
 
 
 class SharedMemory(MemoryPool):
-    """The server's way to the test's connection. Touched by the server's loop."""
+    """The server's pool, which has only the test's connection. Touched by the server's loop."""
 
     def __init__(self, worker: aiosqlite.Connection, turns: Turns, *, starts: bool) -> None:
         self._turns = ServersTurn(turns)
@@ -57,7 +57,7 @@ class SharedMemory(MemoryPool):
         self._starts = starts  # whether the worker's thread ends with this loop
 
     async def take(self, connector: Callable[[], Any]) -> aiosqlite.Connection:
-        """Wait for the connection, as long as SQLite waits for a lock."""
+        """Wait for the connection, for `TURN_SECONDS` at most."""
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._turns.take()
@@ -87,7 +87,7 @@ class Memory:
     def __init__(self, wrapper: Managed) -> None:
         self._wrapper = wrapper
         self._turns = Turns()
-        # Where the test is a task it keeps its lease for as long as it shares it.
+        # A test that is a task holds its lease for as long as it shares the connection.
         self._lease = leases.begin_lease(wrapper) if wrapper.aio.shared else None
         if self._lease is not None:
             self._lease.holds += 1
@@ -101,7 +101,7 @@ class Memory:
         wrapper.create_cursor = create_cursor  # type: ignore[method-assign]
 
     def _in_turn(self, method: Callable[..., Any], *args: Any) -> Any:
-        """Call `method` when it is the test's turn, which lasts while a transaction is open."""
+        """Call `method` in the test's turn, which lasts while a transaction is open."""
         self._turns.acquire(self, None)
         try:
             return method(*args)
@@ -113,7 +113,7 @@ class Memory:
         return WholeCursor(create_cursor(name), self._in_turn)
 
     async def serve(self) -> None:
-        """On the server's loop: its chains find the test's connection."""
+        """Let the server's chains find the test's connection. Called on the server's loop."""
         here = loops.store()
         await here.watch()
         worker = self._wrapper.aio.worker
@@ -124,7 +124,7 @@ class Memory:
         here.pools[self._wrapper.alias] = SharedMemory(worker, self._turns, starts=starts)
 
     def take_back(self) -> None:
-        """When the server has ended."""
+        """Stop sharing. Called when the server has ended."""
         for name in ("_commit", "_rollback", "_set_autocommit", "create_cursor"):
             vars(self._wrapper).pop(name, None)
         if self._lease is not None:

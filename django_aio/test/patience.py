@@ -1,8 +1,8 @@
 """A request in a test's transaction is not cancelled before it has answered.
 
-A browser that goes to another page breaks off what the last one still loads. Elsewhere that cancels
-the request and the statement that it waits for; in a transaction that the test shares, a statement
-which was cancelled would leave the test in a transaction that the database has given up.
+A browser that goes to another page aborts the requests of the last one. Normally that cancels the
+request and the statement that it waits for. In a transaction that the test shares, a cancelled
+statement would leave the test in a transaction that the database has aborted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from django_aio.protocols.messages import Message, Receive, Send
 
 
 def patient(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """The two of a request, which learns of a disconnect when it has begun to send its body.
+    """Wrap both so that the request learns of a disconnect only once it has begun to send its body.
 
-    Or while it is still receiving one, which cannot be completed any more. Used by one request.
+    While it still receives a body it learns of it at once: the body will never be complete. Used by
+    one request.
     """
     sending = asyncio.Event()
     received = False

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from django_aio.core.servers.asgi import Server
 from django_aio.protocols.exchange import Application
 
-# Seconds. So long may a request go on when its test is over, or the server stops; then it is cut
-# off, and has as long again for what it must do to end.
+# Seconds. A request may go on for this long when its test is over or the server stops; then it is
+# cut off, and has as long again to end.
 GRACE = 2.0
 
 
@@ -33,7 +33,7 @@ class LiveServer(Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, in this order: what the test shares, the application's lifespan, serving."""
+        """Start what the test shares, then the application's lifespan, then the server."""
         self._loop = asyncio.get_running_loop()
         await self._prepare()
         await super().startup(sockets)
@@ -41,9 +41,9 @@ class LiveServer(Server):
             self._ready()
 
     def settle(self) -> None:
-        """Wait until no request is under way. Those that go on for too long are cut off.
+        """Wait until no request is under way. Cut off requests that go on for too long.
 
-        Raises RuntimeError if the loop does not get to it.
+        Raises RuntimeError if the loop is blocked.
         """
         assert self._loop is not None
         if not self.server_state.tasks:
@@ -61,7 +61,7 @@ class LiveServer(Server):
         if await _left(self.server_state.tasks):
             for connection in list(self.server_state.connections):
                 connection.transport.close()
-            # What listens to its client ends by itself.
+            # Requests that listen for a disconnect end by themselves.
             await asyncio.sleep(0)
             for task in self.server_state.tasks:
                 task.cancel()
@@ -69,5 +69,5 @@ class LiveServer(Server):
 
 
 async def _left(tasks: set[asyncio.Task[None]]) -> bool:
-    """Whether any of them goes on for more than GRACE."""
+    """Wait for the tasks. Return whether any of them goes on for more than GRACE seconds."""
     return bool(tasks) and bool((await asyncio.wait(set(tasks), timeout=GRACE))[1])

@@ -1,14 +1,14 @@
 """A test shares its connections with the live server that it started.
 
-Two ways, by alias:
+There are two ways, chosen for each alias:
 
 - The test is in a transaction (`TestCase`): the server's requests join it (R3), one statement at a
-  time, in whatever block the test is in. The test takes turns with them: its thread is a guest of
-  the chain (R1), no longer outside of any.
+  time, in whatever block the test is in. The test takes turns with them: its thread becomes a guest
+  of a chain (R1).
 - The database is SQLite's in memory, and there is no transaction: all chains of the server, and the
   test, lease the one physical connection in turn, for a statement or for a transaction.
 
-Any other database is shared by being committed to: server and test have connections of their own.
+Any other database needs no sharing: server and test have connections of their own, and commit.
 
 A `Sharing` belongs to the thread of the test; `serve()` and `place` are the server's.
 """
@@ -34,7 +34,7 @@ class SharedChain(chains.ThreadChain):
 
     def __init__(self) -> None:
         super().__init__()
-        # Where the server's requests are: for all aliases, one behind the other.
+        # The block that the server's requests are in: for all aliases, one inside the other.
         self.place: Block | None = None
 
     @contextlib.contextmanager
@@ -45,7 +45,7 @@ class SharedChain(chains.ThreadChain):
         for wrapper in self.wrappers.values():
             if not wrapper.in_atomic_block:
                 continue
-            turns = wrapper.aio.turns = TestsGate(self)
+            turns = wrapper.aio.turns = TestsTurns(self)
             block = Block(wrapper, turns, innermost.get())
             turns.push(block)
             innermost.set(block)
@@ -67,11 +67,11 @@ def _whole(create_cursor: Callable[..., Any], name: str | None = None) -> WholeC
     return WholeCursor(create_cursor(name))
 
 
-class TestsGate(Turns):
-    """The turns of a test's transaction. Requests are behind `place`, a block that moves.
+class TestsTurns(Turns):
+    """The turns of a test's transaction. Requests are inside `place`, a block that moves.
 
-    Whatever block the test itself is in, they are in it too: behind a certain one they would have
-    joined a block of the test that ends when it pleases, or wait for a test that waits for them.
+    Whatever block the test itself is in, they are in it too. In a fixed block they would have
+    joined one that the test may leave at any time, or would wait for a test that waits for them.
     """
 
     __slots__ = ("_chain", "_own", "place")
@@ -88,34 +88,37 @@ class TestsGate(Turns):
         return super()._is_innermost(block)
 
     def push(self, block: Block) -> None:
-        """A block was entered, by the test or by a request."""
+        """Note that a block was entered, by the test or by a request."""
         if chains.member_of(self._chain):
             self._own.add(block)
         super().push(block)
 
     def pop(self, block: Block) -> None:
-        """A block was left."""
+        """Note that a block was left."""
         super().pop(block)
         self._own.discard(block)
 
 
 class Sharing:
-    """What one test class shares with its server. Its methods are called in this order."""
+    """The connections that a test class shares with its server.
+
+    Its methods are called in this order.
+    """
 
     def __init__(self, in_memory: dict[str, Any]) -> None:
         self._stack = contextlib.ExitStack()
         self._chain: SharedChain | None = None
-        # Those in a transaction are joined.
+        # Requests join those that are in a transaction.
         self._in_memory = [each for each in in_memory.values() if not each.in_atomic_block]
         self._memories: list[Any] = []
 
     @property
     def place(self) -> Block | None:
-        """The block that the server's requests are behind, or None if they do not join."""
+        """The block that the server's requests are inside, or None if they do not join."""
         return None if self._chain is None else self._chain.place
 
     def begin(self) -> None:
-        """In the test's thread, before the server starts. A test in a task has a chain already."""
+        """Begin, in the test's thread, before the server starts. A test in a task has a chain."""
         if chains.acting_chain() is None:
             chain = SharedChain()
             if self._in_memory or any(each.in_atomic_block for each in chain.wrappers.values()):
@@ -132,10 +135,10 @@ class Sharing:
                 self._memories.append(memory)
 
     async def serve(self) -> None:
-        """On the server's loop, before it serves."""
+        """Prepare the server's loop, on it, before it serves."""
         for memory in self._memories:
             await memory.serve()
 
     def end(self) -> None:
-        """In the test's thread, when the server has ended."""
+        """End, in the test's thread, when the server has ended."""
         self._stack.close()

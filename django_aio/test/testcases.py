@@ -1,7 +1,7 @@
-"""`SimpleTestCase` and its kin in coroutines.
+"""`SimpleTestCase` and the other test cases in coroutines.
 
-A test that may not use the database has methods of its connections replaced by ones that raise. An
-asynchronous test uses the same connections (R1), so its coroutines meet them too.
+If a test may not use the database, Django replaces methods of its connections by ones that raise.
+An asynchronous test uses the same connections (R1), so its coroutines call these methods too.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def forbid(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`_DatabaseFailure.__call__`: in a coroutine, synchronous code gets the error it always gets.
+    """`_DatabaseFailure.__call__`: in a coroutine, synchronous code gets its usual error.
 
-    Raises `SynchronousOnlyOperation` there, and `DatabaseOperationForbidden` everywhere else, as
-    for `async with connection.cursor()`.
+    That is `SynchronousOnlyOperation`. Everywhere else the error is `DatabaseOperationForbidden`,
+    also for `async with connection.cursor()`.
     """
 
     @functools.wraps(upstream)

@@ -1,8 +1,8 @@
 """`CaptureQueriesContext` and `assertNumQueries()` in asynchronous tests.
 
-Entering one connects, so that what connecting asks the server is not counted. A coroutine cannot
-wait for that there; what it would have asked does not go through Django's cursors. (Django
-documentation, "TransactionTestCase.assertNumQueries".)
+Entering one connects, so that the queries of connecting are not counted. A coroutine cannot wait
+for that there and connects with its first query; the queries of connecting do not go through
+Django's cursors then. (Django documentation, "TransactionTestCase.assertNumQueries".)
 """
 
 from __future__ import annotations
@@ -49,4 +49,4 @@ class _ToBeOpened:
         setattr(self._connection, name, value)
 
     def ensure_connection(self) -> None:
-        """It will be open when it is needed."""
+        """Do nothing: the first query connects."""

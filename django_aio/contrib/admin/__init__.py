@@ -1,1 +1,1 @@
-"""The admin on the loop, and with coroutine functions in the place of its methods."""
+"""The admin on the loop, with coroutine functions as its methods, views and actions."""

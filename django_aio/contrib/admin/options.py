@@ -1,16 +1,16 @@
 """`ModelAdmin`, inlines, list filters, `ChangeList`: any method may be a coroutine function.
 
-Django's code calls these methods, on the loop or in a thread, and gets what a coroutine function
-returns: see `hooks.py`. What is called `has_..._permission` never passes for a yes because it is a
-coroutine, whether Django has such a method or an action asks for it.
+Django's code calls these methods, on the loop or in a thread, and gets the result of a coroutine
+function: see `hooks.py`. The coroutine of a method `has_..._permission` is never taken for a yes,
+whether Django has such a method or an action asks for it.
 
-An action is a method, a function in `actions`, or one that is registered with the site. Coroutine
-functions are awaited. Synchronous ones run where the policy says. `list_display` and
+An action is a method, a function in `actions`, or a function that is registered with the site.
+Coroutine functions are awaited; synchronous functions run where the policy says. `list_display` and
 `readonly_fields` may name coroutine functions too. `choices()` of a list filter is a generator in
 Django; a coroutine function in its place returns a list.
 
-Called by whoever serves the admin, in any thread. (Django documentation, "The Django admin site",
-"Admin actions", "ModelAdmin List Filters", "ModelAdmin methods".)
+Called by the code that serves the admin, in any thread. (Django documentation, "The Django admin
+site", "Admin actions", "ModelAdmin List Filters", "ModelAdmin methods".)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 REMEDY = "In a coroutine call that code with 'await run(...)', such as 'await run(view, request)'."
-# Django copies the attributes of views, and calls any method as a plain function.
+# All hooks stay unmarked: Django copies the attributes of views, and calls methods synchronously.
 ALL = ("",)
 
 Actions = dict[str, Any]
@@ -55,7 +55,7 @@ def adopt_admin(cls: type) -> None:
 
 
 def _prepare_overridden(cls: type) -> None:
-    """Have the actions that an overridden `get_actions()` adds prepared as well."""
+    """Prepare the actions that an overridden `get_actions()` adds as well."""
     for definer in cls.__mro__:
         method = vars(definer).get("get_actions")
         if method is None or is_upstream(definer):
@@ -70,9 +70,9 @@ PREPARED = "_aio_prepared"
 
 
 def get_actions(upstream: Callable[..., Actions]) -> Callable[..., Actions]:
-    """`ModelAdmin.get_actions`: actions that Django may call, whatever kind of function they are.
+    """`ModelAdmin.get_actions`: make actions callable for Django, whatever kind of function.
 
-    From Django 6.1 on also what calls it, so that actions are prepared which an override adds.
+    From Django 6.1 on the method that calls it as well, for the actions that an override adds.
     """
 
     @functools.wraps(upstream)
@@ -84,7 +84,7 @@ def get_actions(upstream: Callable[..., Actions]) -> Callable[..., Actions]:
 
 
 def _prepared(model_admin: ModelAdmin[Model], name: str, action: Any) -> Any:
-    """An action as Django describes it, by a tuple or from 6.1 on by an object."""
+    """Adapt an action, which Django describes by a tuple or, from 6.1 on, by an object."""
     func = action[0] if isinstance(action, tuple) else action.func
     adapted = _adapted(model_admin, name, func)
     if adapted is func:
@@ -103,7 +103,7 @@ def _adapted(
         return hook(func, REMEDY, marked=False)
     if not in_bridge():
         return func
-    # Django takes methods off the class. The mark of the class is theirs.
+    # Django looks up methods on the class, unbound: the mark of the class is theirs.
     own = getattr(type(model_admin), name, None) is func
     trusted = is_cooperative(MethodType(func, model_admin) if own else func)
     return func if trusted else in_thread(func, "action")
@@ -112,9 +112,9 @@ def _adapted(
 def lookup_field(
     name: str | Callable[..., Any], obj: Model, model_admin: BaseModelAdmin[Model] | None = None
 ) -> tuple[Any, Any, Any]:
-    """Stands in for `lookup_field()` where a value is shown. Returns what that returns.
+    """Stand in for `lookup_field()` where a value is shown. Return what Django's returns.
 
-    What a coroutine function returns is awaited, one column after another.
+    The coroutines of columns are awaited one after another.
     """
     field, attribute, value = utils.lookup_field(name, obj, model_admin)
     if type(value) is CoroutineType:

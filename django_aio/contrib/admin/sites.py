@@ -1,13 +1,14 @@
 """`AdminSite`: any method may be a coroutine function, and so may the views that it guards.
 
-`admin_view()` asks `has_permission()` and calls the view, synchronously. A view that is a coroutine
+`admin_view()` calls `has_permission()` and the view, synchronously. A view that is a coroutine
 function is awaited there, on the loop or in a thread.
 
 The index and the list of applications on every page ask all registered admin classes what their
-user may do, and autocomplete fields search them. Where one of those that are registered answers by
-code which the policy does not trust, all are asked in a thread.
+user may do, and autocomplete fields search them. If one of the registered classes answers by code
+that the policy does not trust, all are asked in a thread.
 
-Called by whoever serves the admin, in any thread. (Django documentation, "AdminSite objects".)
+Called by the code that serves the admin, in any thread. (Django documentation, "AdminSite
+objects".)
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def admin_view(upstream: Callable[..., View]) -> Callable[..., View]:
         if not iscoroutinefunction(view):
             return upstream(self, view, *args, **kwargs)
         guarded = upstream(self, _copied(as_sync(view), view), *args, **kwargs)
-        # The mark, unlike the keyword `async`, is copied to what a project puts round this.
+        # Decorators of the project copy a mark, but not the keyword `async`.
         marked = any(mark in view.__dict__ for mark in MARKS)
         return _copied(as_coroutine(guarded), guarded) if marked else guarded
 
@@ -59,7 +60,7 @@ def admin_view(upstream: Callable[..., View]) -> Callable[..., View]:
 
 
 def _copied(wrapper: View, view: View) -> View:
-    """The wrapper, with the attributes that say how Django treats the view."""
+    """Copy to the wrapper the attributes that say how Django treats the view. Return it."""
     vars(wrapper).update({**attributes_of(view), "__wrapped__": view})
     return wrapper
 
@@ -72,7 +73,7 @@ SEARCH = (*PERMISSIONS, "get_queryset", "get_search_", "get_paginator", "get_ord
 
 
 def build_app_dict(upstream: View) -> View:
-    """`AdminSite._build_app_dict`: permissions are asked where the policy says."""
+    """`AdminSite._build_app_dict`: ask for permissions where the policy says."""
 
     @functools.wraps(upstream)
     def _build_app_dict(self: AdminSite, *args: Any, **kwargs: Any) -> Any:
@@ -92,9 +93,9 @@ def autocomplete(upstream: View) -> View:
 
 
 def where_trusted(func: View, site: AdminSite, names: tuple[str, ...]) -> View:
-    """The function as one that goes to a thread if a registered class is not trusted.
+    """Return the function, in a thread if a registered class is not trusted.
 
-    Those of its methods count whose names start with one of `names`.
+    Only those of the class's methods count whose names start with one of `names`.
     """
     if in_bridge():
         on_list = listed()
@@ -107,5 +108,5 @@ def where_trusted(func: View, site: AdminSite, names: tuple[str, ...]) -> View:
 
 @functools.lru_cache(maxsize=4096)
 def _may_block(cls: type, names: tuple[str, ...], on_list: tuple[str, ...]) -> bool:
-    """Whether the class has such a method of its own that is not trusted. The list matters too."""
+    """Whether the class has such a method that is not trusted. `on_list` is here for the cache."""
     return any(name.startswith(names) for name in blocking_methods(cls))

@@ -1,8 +1,8 @@
-"""Who may pass: the answers of tests and permissions are awaited before anybody looks at them.
+"""Access to views: the result of a test or permission method is awaited before Django uses it.
 
-A coroutine is true. A test that forgets to await one, such as
-`lambda user: user.ahas_perm("polls.vote")`, or an `async def test_func()` in a view class, would
-let everybody in. Their steps may look at a `request.user` that has not been loaded yet.
+A coroutine is true. A test that returns one, such as `lambda user: user.ahas_perm("polls.vote")` or
+an `async def test_func()` in a view class, would let everybody in. The coroutine may use a
+`request.user` that has not been loaded yet.
 
 Called where views are decorated; the tests are called with each request, by the thread that serves
 it. (Django documentation, "Limiting access to logged-in users that pass a test".)
@@ -34,7 +34,7 @@ def refusal(name: str) -> str:
 
 
 def user_passes_test(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`user_passes_test()`: the answer is awaited, whatever kind of function gave it."""
+    """`user_passes_test()`: await the result of the test, whatever kind of function it is."""
 
     @functools.wraps(upstream)
     def user_passes_test(test_func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -44,9 +44,9 @@ def user_passes_test(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _awaited(test_func: Callable[..., Any]) -> Callable[..., Any]:
-    """The test as a plain function, which has waited for the answer."""
+    """Return the test as a plain function, which waits for the result."""
 
-    @functools.wraps(test_func, updated=())  # it is not a coroutine function, even if that is one
+    @functools.wraps(test_func, updated=())  # without the mark of a coroutine function
     def test(*args: Any, **kwargs: Any) -> Any:
         return await_value(test_func(*args, **kwargs), refusal(f"The test {name_of(test_func)}"))
 
@@ -54,10 +54,10 @@ def _awaited(test_func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def dispatch_if_passed(upstream: Dispatch) -> Dispatch:
-    """`UserPassesTestMixin.dispatch`: the answer of `test_func()` is awaited.
+    """`UserPassesTestMixin.dispatch`: await the result of `test_func()`.
 
-    Upstream asks the view object for the test, so that the object, which serves this one request,
-    has another way to it meanwhile.
+    Upstream gets the test by `get_test_func()` of the view object, which serves this request only,
+    so the object has another `get_test_func()` for the time of the call.
     """
 
     @functools.wraps(upstream)
@@ -79,7 +79,7 @@ def dispatch_if_passed(upstream: Dispatch) -> Dispatch:
 
 
 def dispatch_if_permitted(upstream: Dispatch) -> Dispatch:
-    """`PermissionRequiredMixin.dispatch`: the answer of `has_permission()` is awaited."""
+    """`PermissionRequiredMixin.dispatch`: await the result of `has_permission()`."""
 
     @functools.wraps(upstream)
     def dispatch(

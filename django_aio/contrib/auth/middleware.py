@@ -1,10 +1,10 @@
 """`request.user` and `await request.auser()` are one user, looked up once.
 
-Django remembers the two apart, so that a view that awaits the one and a template that uses the
-other ask the database twice. One is the other for as long as the session is that user's. (Django
-documentation, "Authentication in web requests".)
+Django caches the two separately, so that a view that awaits `auser()` and a template that uses
+`user` query the database twice. Here they are one user for as long as the session is that user's.
+(Django documentation, "Authentication in web requests".)
 
-Called by the task of the request, or a thread that is its guest.
+Called by the task of the request, or by a thread that is its guest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from django.contrib.auth import SESSION_KEY
 from django.http import HttpRequest
 
-# Where Django keeps what each of the two found.
+# The attributes in which Django keeps what each of the two found.
 FOUND, AWAITED = "_cached_user", "_acached_user"
 
 
 def get_user(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What `request.user` calls: what has been awaited already is it."""
+    """`get_user`, behind `request.user`: return the user that has already been awaited."""
 
     @functools.wraps(upstream)
     def get_user(request: HttpRequest) -> Any:
@@ -32,7 +32,7 @@ def get_user(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def auser(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What `request.auser` calls: what `request.user` has found already is it."""
+    """`auser`, behind `request.auser`: return the user that `request.user` has already found."""
 
     @functools.wraps(upstream)
     async def auser(request: HttpRequest) -> Any:
@@ -49,19 +49,19 @@ def _share(request: HttpRequest, found: str, missing: str) -> None:
 
 
 def _is_of_session(request: HttpRequest, user: Any) -> bool:
-    """Whether the session is still that of a user who was found before. Asks no database."""
+    """Whether the session is still that of a user who was found before. Does not query."""
     known = getattr(getattr(request, "session", None), "_session_cache", None)
     if known is None:
-        return False  # it has not been read, or its engine does not say
+        return False  # the session has not been read, or its engine does not tell
     is_user = bool(getattr(user, "is_authenticated", False)) and hasattr(user, "_meta")
     key = user._meta.pk.value_to_string(user) if is_user else None
     return bool(known.get(SESSION_KEY) == key)
 
 
 def changes_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`login()` and `logout()`: `request.auser()` answers with the new user too.
+    """`login()` and `logout()`: `request.auser()` returns the new user too.
 
-    Django before 6.1 tells one spelling, so that the other answers with who has logged out.
+    Before 6.1 Django updates only `request.user`, so that the other one returns the old user.
     """
 
     @functools.wraps(upstream)
@@ -74,7 +74,7 @@ def changes_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def achanges_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`alogin()` and `alogout()`: `request.user` and `request.auser()` answer with the new user."""
+    """`alogin()` and `alogout()`: `request.user` and `request.auser()` return the new user."""
 
     @functools.wraps(upstream)
     async def change(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +86,7 @@ def achanges_user(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _agree(request: HttpRequest) -> None:
-    """Both spellings answer with what Django has set for `request.user`."""
+    """Have both spellings return the user that Django has set as `request.user`."""
     if not (hasattr(request, "user") and hasattr(request, "auser")):
         return
     user = request.user

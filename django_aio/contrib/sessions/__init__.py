@@ -1,1 +1,1 @@
-"""What the series changes in `django.contrib.sessions`."""
+"""The patches of `django.contrib.sessions`."""

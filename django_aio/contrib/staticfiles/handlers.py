@@ -1,8 +1,8 @@
-"""`ASGIStaticFilesHandler`: a static file in one hand-over to a thread.
+"""`ASGIStaticFilesHandler`: a static file in one call in a thread.
 
-Finding the file, looking at it, its first block, and a 304 or 404 in its place are one call in a
-thread of the loop's executor. The request runs in the bridge like any other, so nothing else goes
-to a thread, and none has a database connection. (Django documentation, "The staticfiles app".)
+One call in a thread of the loop's executor finds the file, examines it and reads its first block,
+or makes a 304 or 404. The request runs in the bridge like any other, so nothing else uses a thread,
+and no thread has a database connection. (Django documentation, "The staticfiles app".)
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from django_aio.threads import in_any_thread
 if TYPE_CHECKING:
     from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
-# The handler loads no middleware, which is where others learn that they run in the bridge.
+# Other handlers note that they run in the bridge when they load middleware; this one loads none.
 BRIDGED = True
 
 
 def get_response_async(upstream: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """`ASGIStaticFilesHandler.get_response_async`: the response, with its file read or named."""
+    """`ASGIStaticFilesHandler.get_response_async`: find the file and answer in a thread."""
 
     @functools.wraps(upstream)
     async def get_response_async(
@@ -36,7 +36,7 @@ def get_response_async(upstream: Callable[..., Awaitable[Any]]) -> Callable[...,
 
 
 def _respond(handler: ASGIStaticFilesHandler, request: HttpRequest) -> HttpResponseBase:
-    """Answer the request, in a thread. No middleware follows, so the file may be read at once."""
+    """Answer the request, in a thread. No middleware follows, so the file may be read here."""
     response: Any = handler.get_response(request)
     response._resource_closers.append(request.close)
     if isinstance(response, FileResponse) and on_disk(response.file_to_stream):

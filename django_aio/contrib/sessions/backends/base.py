@@ -1,11 +1,11 @@
-"""Session engines: a third party's hops, and tasks of one request load a session once.
+"""Session engines: those of third parties use threads, and a request's tasks load a session once.
 
 A session is loaded when it is first used, as in stock Django: a session cookie alone costs nothing.
-Django's engines run on the loop. Those that the policy does not trust do their input and output in
-a thread, if bridged code made the session: that is what `SessionMiddleware` does.
+Django's engines run on the loop. Engines that the policy does not trust do their input and output
+in a thread if bridged code made the session, as `SessionMiddleware` does.
 
-A session belongs to one request, whose tasks and threads take turns as far as this module sees to
-it: they load it once. (Django documentation, "How to use sessions".)
+A session belongs to one request. This module only sees to it that the tasks and threads of the
+request load the session once. (Django documentation, "How to use sessions".)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django_aio.policy.classes import class_in_thread
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
-# What reaches the store. Whatever else an engine overrides is called from these.
+# The methods that reach the store. They call whatever else an engine overrides.
 ENTRIES = (
     "load",
     "save",
@@ -33,7 +33,7 @@ ENTRIES = (
     "clear_expired",
 )
 
-# Where a session keeps the lock of those that load it.
+# The attribute in which a session keeps the lock of the tasks that load it.
 LOCK = "_aio_loading"
 
 
@@ -46,9 +46,9 @@ new = staticmethod(_new)
 
 
 def aget_session(upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """`SessionBase._aget_session`: tasks that need the session at the same time load it once.
+    """`SessionBase._aget_session`: load the session once for tasks that need it at the same time.
 
-    Else the last one to have loaded it would throw away what the others have written meanwhile.
+    Otherwise the last task to load it would discard what the others have written meanwhile.
     """
 
     @functools.wraps(upstream)
@@ -61,7 +61,7 @@ def aget_session(upstream: Callable[..., Any]) -> Callable[..., Any]:
             async with lock:
                 return await upstream(self, no_load)
         finally:
-            if hasattr(self, "_session_cache"):  # else the next one tries, one at a time still
+            if hasattr(self, "_session_cache"):  # else the next task tries, still one at a time
                 self.__dict__.pop(LOCK, None)
 
     return _aget_session

@@ -22,7 +22,7 @@ from django.forms.formsets import BaseFormSet
 
 from django_aio.awaiting import await_value
 from django_aio.bridge import BridgeError, run
-from django_aio.db.models import twin
+from django_aio.db.models import async_form
 from django_aio.forms.subclasses import REMEDY, entry
 from django_aio.hooks import refusal
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 # `arender()` is also for bound fields and lists of errors.
-arender = twin("render")
-ais_valid = twin("is_valid")
-afull_clean = twin("full_clean")
-ahas_changed = twin("has_changed")
+arender = async_form("render")
+ais_valid = async_form("is_valid")
+afull_clean = async_form("full_clean")
+ahas_changed = async_form("has_changed")
 
 
 async def aerrors(self: BaseForm | BaseFormSet[Any]) -> Any:

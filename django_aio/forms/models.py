@@ -14,12 +14,12 @@ from typing import Any
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.models import Model
 
-from django_aio.db.models import Twin, twin
+from django_aio.db.models import AsyncForm, async_form
 
 
-def _saving(name: str) -> Twin:
+def _saving(name: str) -> AsyncForm:
     """Make the async form of a method that saves. Templates call neither of the two."""
-    method = twin(name)
+    method = async_form(name)
     method.alters_data = True  # type: ignore[attr-defined]
     return method
 

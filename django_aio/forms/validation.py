@@ -21,7 +21,7 @@ from django.db.models import Model
 
 from django_aio.awaiting import await_call, await_value
 from django_aio.bridge import in_bridge
-from django_aio.db.models import twin
+from django_aio.db.models import async_form
 from django_aio.forms.subclasses import adopt_named
 from django_aio.hooks import adopting, refusal
 from django_aio.policy import in_thread, is_cooperative
@@ -47,11 +47,11 @@ NAMES = (
 
 model_init_subclass = adopting(Model, functools.partial(adopt_named, names=NAMES, remedy=REMEDY))
 
-afull_clean = twin("full_clean")
-aclean_fields = twin("clean_fields")
-aclean = twin("clean")
-avalidate_unique = twin("validate_unique")
-avalidate_constraints = twin("validate_constraints")
+afull_clean = async_form("full_clean")
+aclean_fields = async_form("clean_fields")
+aclean = async_form("clean")
+avalidate_unique = async_form("validate_unique")
+avalidate_constraints = async_form("validate_constraints")
 
 
 def run_validators(upstream: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django_aio.db.backends.thread_cursor import HopCursor
+from django_aio.db.backends.thread_cursor import ThreadCursor
 
 
 def at_once(method: Callable[..., Any], *args: Any) -> Any:
@@ -28,7 +28,7 @@ class InTurn:
         func()
 
 
-class WholeCursor(HopCursor):
+class WholeCursor(ThreadCursor):
     """A cursor that makes each call of the driver's cursor by `turn(method, *args)`.
 
     Used by the chain, or the joined task or thread, that opened it.

@@ -1,11 +1,11 @@
-"""A driver's cursor whose calls go to a thread: one hop for a statement with its first rows."""
+"""A driver's cursor whose calls go to a thread: once for a statement with its first rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-# Django fetches by 100 rows (GET_ITERATOR_CHUNK_SIZE): a query of one page costs one hop.
+# Django fetches by 100 rows (GET_ITERATOR_CHUNK_SIZE): a query of one page goes to the thread once.
 FIRST_ROWS = 100
 MOST_ROWS = 2000
 
@@ -23,10 +23,10 @@ class Calls(Protocol):
         """
 
 
-class HopCursor:
+class ThreadCursor:
     """A driver's cursor whose blocking calls go to a thread.
 
-    `execute()` fetches the first rows in the same hop; further rows come in growing batches. Every
+    `execute()` fetches the first rows in the same call; further rows come in growing batches. Every
     other attribute is the driver's. Used by one chain, one call at a time.
     """
 
@@ -46,24 +46,24 @@ class HopCursor:
         return getattr(self._cursor, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in HopCursor.__slots__:
+        if name in ThreadCursor.__slots__:
             object.__setattr__(self, name, value)
         else:
             setattr(self._cursor, name, value)
 
-    def __enter__(self) -> HopCursor:
+    def __enter__(self) -> ThreadCursor:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def execute(self, *args: Any) -> HopCursor:
-        """Run one statement and read its first rows, in one hop."""
+    def execute(self, *args: Any) -> ThreadCursor:
+        """Run one statement and read its first rows, in one call."""
         self._forget_rows()
         self._take(self._calls.call(self._execute, "execute", *args))
         return self
 
-    def executemany(self, *args: Any) -> HopCursor:
+    def executemany(self, *args: Any) -> ThreadCursor:
         """Run one statement for each of several rows of parameters."""
         self._forget_rows()
         self._take(self._calls.call(self._execute, "executemany", *args))

@@ -1,11 +1,11 @@
-"""Drivers that block: their calls go to a thread, one hop per statement with its first rows.
+"""Drivers that block: their calls go to a thread, once per statement, with its first rows.
 
 Used for engines without a cooperative driver (Oracle, psycopg2, a third party's). Django's backend
 sees the driver's own connection object; only its blocking methods and its cursors are sent to the
 thread.
 
-Inside the bridge the calls hop; anywhere else they are made directly, as in stock Django. A chain
-makes one call at a time, so the driver never sees two threads at once.
+Inside the bridge the calls go to a thread; anywhere else they are made directly, as in stock
+Django. A chain makes one call at a time, so the driver never sees two threads at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.driver import SimpleDriver
-from django_aio.db.backends.thread_cursor import HopCursor
+from django_aio.db.backends.thread_cursor import ThreadCursor
 from django_aio.threads import to_its_end
 
 if TYPE_CHECKING:
@@ -100,6 +100,6 @@ def _send_to_threads(wrapper: Managed) -> None:
     create_cursor = wrapper.create_cursor
 
     def cooperative_cursor(name: str | None = None) -> Any:
-        return HopCursor(create_cursor(name), calls) if in_bridge() else create_cursor(name)
+        return ThreadCursor(create_cursor(name), calls) if in_bridge() else create_cursor(name)
 
     wrapper.create_cursor = cooperative_cursor  # type: ignore[method-assign]

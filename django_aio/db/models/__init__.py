@@ -155,10 +155,10 @@ def _is_whole(queryset: _QuerySet) -> bool:
     return not queryset._prefetch_related_lookups or queryset._prefetch_done
 
 
-Twin = Callable[..., Coroutine[Any, Any, Any]]
+AsyncForm = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def twin(name: str) -> Twin:
+def async_form(name: str) -> AsyncForm:
     """The async form of the method `name`. It honours an override in a subclass."""
 
     async def method(self: object, *args: Any, **kwargs: Any) -> Any:
@@ -169,15 +169,15 @@ def twin(name: str) -> Twin:
     return method
 
 
-aexecute_sql = twin("execute_sql")
-ahas_results = twin("has_results")
-aexplain_query = twin("explain_query")
-aget_count = twin("get_count")
-aget_aggregation = twin("get_aggregation")
-aexplain = twin("explain")
-ado_query = twin("do_query")
-adelete_batch = twin("delete_batch")
-aupdate_batch = twin("update_batch")
+aexecute_sql = async_form("execute_sql")
+ahas_results = async_form("has_results")
+aexplain_query = async_form("explain_query")
+aget_count = async_form("get_count")
+aget_aggregation = async_form("get_aggregation")
+aexplain = async_form("explain")
+ado_query = async_form("do_query")
+adelete_batch = async_form("delete_batch")
+aupdate_batch = async_form("update_batch")
 
 
 def aresults_iter(self: SQLCompiler, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:

@@ -1,4 +1,4 @@
-"""SQLite through aiosqlite: its thread per connection, one hop per statement with its first rows.
+"""SQLite through aiosqlite: a thread per connection, one call there per statement.
 
 SQLite has no non-blocking interface. Inside the bridge Django's backend opens its connection in an
 aiosqlite thread and keeps using the real `sqlite3.Connection`; calls that read or write the file go
@@ -26,7 +26,7 @@ from django_aio.db.backends.sqlite3.connection import LockedConnection
 from django_aio.db.backends.sqlite3.driver import SQLiteDriver
 from django_aio.db.backends.sqlite3.memory import memory_pool
 from django_aio.db.backends.sqlite3.worker import close_in_thread, close_soon, locked, open_worker
-from django_aio.db.backends.thread_cursor import HopCursor
+from django_aio.db.backends.thread_cursor import ThreadCursor
 from django_aio.db.idle import watched_store
 from django_aio.db.state import State
 from django_aio.loops import CLOSE_TIMEOUT
@@ -94,9 +94,9 @@ def create_cursor(upstream: Callable[..., Any]) -> Callable[..., Any]:
         cursor = upstream(self, name)
         worker = worker_of(self)
         if worker is not None:
-            return HopCursor(cursor, SQLiteCalls(self, worker))
+            return ThreadCursor(cursor, SQLiteCalls(self, worker))
         if self.aio is not None and self.aio.loop is not None:
-            return HopCursor(cursor, GuestCalls(self.connection))
+            return ThreadCursor(cursor, GuestCalls(self.connection))
         return cursor
 
     return create_cursor

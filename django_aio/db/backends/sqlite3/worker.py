@@ -1,6 +1,6 @@
 """The aiosqlite thread of a SQLite connection: how it opens, works, and ends.
 
-aiosqlite's own methods would each take a hop and read one row at a time. Their queue sends a
+aiosqlite's own methods would each go to the thread and read one row at a time. Their queue sends a
 function to the thread, and is used here directly. Whoever is inside SQLite with a connection holds
 the connection's lock. It is closed under that lock, after an interruption: closing it under a
 running statement would crash the process. Guarded by `tests/db/backends/sqlite3`.

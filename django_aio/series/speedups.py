@@ -11,15 +11,15 @@ from django_aio.patching import Patch
 from django_aio.series import rows
 from django_aio.series.rows import Row, replace
 
-MARK = replace("mark_safe", "speedups.escaping:plainly", "plain text is not lazy")
+MARK = replace("mark_safe", "speedups.escaping:escape_text", "plain text is not lazy")
 ESCAPE = replace(
     "conditional_escape",
-    "speedups.escaping:conditionally",
+    "speedups.escaping:conditional_escape",
     "plain text is not asked whether it is safe or lazy",
 )
 WRITE = replace(
     "render_value_in_context",
-    "speedups.escaping:written",
+    "speedups.escaping:render_value",
     "plain text is neither a date nor a number",
 )
 
@@ -33,7 +33,7 @@ TABLE: tuple[Patch, ...] = (
     # Escaping, as each module has imported it; variables and conditions.
     *of(
         "django.utils.html",
-        replace("{}", "speedups.escaping:plainly", MARK.why, names="escape mark_safe"),
+        replace("{}", "speedups.escaping:escape_text", MARK.why, names="escape mark_safe"),
         ESCAPE,
     ),
     *of("django.utils.numberformat", MARK),
@@ -66,7 +66,7 @@ TABLE: tuple[Patch, ...] = (
         replace(
             "FileSystemStorage.url",
             "speedups.static_urls:url",
-            "nor is the URL of a static file",
+            "the URL of a static file that was made before is not made again",
         ),
     ),
     # State of a thread or task: asgiref's Local is read directly.
@@ -74,14 +74,14 @@ TABLE: tuple[Patch, ...] = (
         "django.urls.base",
         replace(
             "_urlconfs",
-            "speedups.locals:quick",
+            "speedups.locals:direct",
             "the URLconf that is set, read directly and not by asgiref's Local",
         ),
-        replace("_prefixes", "speedups.locals:quick", "the script prefix, read directly"),
+        replace("_prefixes", "speedups.locals:direct", "the script prefix, read directly"),
     ),
     *of(
         "django.utils.translation.trans_real",
-        replace("_active", "speedups.locals:quick", "the active language, read directly"),
+        replace("_active", "speedups.locals:direct", "the active language, read directly"),
         replace(
             "get_language",
             "speedups.locals:get_language",
@@ -93,13 +93,13 @@ TABLE: tuple[Patch, ...] = (
         "django.core.cache",
         replace(
             "caches._connections",
-            "speedups.locals:quick",
+            "speedups.locals:direct",
             "the caches that are used, read directly",
         ),
     ),
     *of(
         "django.utils.timezone",
-        replace("_active", "speedups.locals:quick", "the active time zone, read directly"),
+        replace("_active", "speedups.locals:direct", "the active time zone, read directly"),
     ),
     # Queries.
     *of(

@@ -24,7 +24,7 @@ from django.utils.safestring import SafeString
 TEXT = frozenset({str, SafeString})
 
 
-def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
+def escape_text(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a `keep_lazy()` function of one text: plain text goes straight to the inner function."""
     direct: Callable[[Any], Any] = upstream.__wrapped__  # type: ignore[attr-defined]
 
@@ -38,7 +38,7 @@ def plainly(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @functools.cache
-def conditionally(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
+def conditional_escape(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
     """`conditional_escape()`, one for all modules: escape plain text, return safe text."""
     escape: Callable[..., str] = inspect.unwrap(html.escape)
 
@@ -52,7 +52,7 @@ def conditionally(upstream: Callable[[Any], str]) -> Callable[[Any], str]:
     return conditional_escape
 
 
-def written(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
+def render_value(upstream: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
     """`render_value_in_context()`: only escape plain text, and return safe text as it is.
 
     A whole number becomes safe text too, unless a separator of thousands may go into it.

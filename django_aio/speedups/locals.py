@@ -2,8 +2,8 @@
 
 The active language, time zone and URLconf are attributes of such objects, and nearly always unset.
 Reading an unset one costs 4 µs, most of it for the text of an AttributeError, which `getattr()`
-with a default throws away: some 5% of a page with many links. A `QuickLocal` reads the same storage
-by the same rule: a value belongs to the context and the thread that it was set in.
+with a default throws away: some 5% of a page with many links. A `DirectLocal` reads the same
+storage by the same rule: a value belongs to the context and the thread that it was set in.
 
 Values are written by asgiref, but without its lock, because only one thread at a time runs in a
 context. If this release of asgiref has another kind of storage, nothing is changed. Called by any
@@ -25,7 +25,7 @@ from django.utils.translation import trans_real
 _thread = threading.get_ident
 
 
-class QuickLocal:
+class DirectLocal:
     """Stand-in for a `Local`, with the same attributes. Any thread and task may use it."""
 
     __slots__ = ("_data", "_storage")
@@ -50,19 +50,19 @@ class QuickLocal:
         delattr(self._storage, name)
 
 
-def quick(upstream: Local) -> Any:
-    """Return a `QuickLocal` for the `Local`, or the `Local` if asgiref stores values otherwise."""
-    return QuickLocal(upstream) if _is_known() else upstream
+def direct(upstream: Local) -> Any:
+    """Return a `DirectLocal` for the `Local`, or the `Local` if asgiref stores values otherwise."""
+    return DirectLocal(upstream) if _is_known() else upstream
 
 
 def _is_known() -> bool:
-    """Whether a `QuickLocal` finds what a `Local` stores, and finds nothing before."""
+    """Whether a `DirectLocal` finds what a `Local` stores, and finds nothing before."""
     probe: Any = Local()
     try:
-        quickly: Any = QuickLocal(probe)
-        before = getattr(quickly, "value", None)
+        direct_local: Any = DirectLocal(probe)
+        before = getattr(direct_local, "value", None)
         probe.value = probe
-        return before is None and quickly.value is probe
+        return before is None and direct_local.value is probe
     except (AttributeError, TypeError):
         return False
 
@@ -77,7 +77,7 @@ def get_language(upstream: Callable[[], Any]) -> Callable[[], Any]:
     @functools.wraps(upstream)
     def get_language() -> Any:
         active: Any = module._active  # replaced by Django after a translation file has changed
-        if type(active) is QuickLocal and active._data.get(None) is None:
+        if type(active) is DirectLocal and active._data.get(None) is None:
             return settings.LANGUAGE_CODE
         return upstream()
 

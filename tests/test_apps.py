@@ -20,7 +20,7 @@ from django.test import override_settings
 
 from django_aio import checks, patching, series
 from django_aio.apps import refuse_missing_driver, refuse_unsupported_django
-from django_aio.checks import hops, listed
+from django_aio.checks import listed, threads
 from django_aio.db.backends import registry as drivers
 from django_aio.db.backends.registry import driver_of
 from django_aio.db.backends.threaded import ThreadedDriver
@@ -225,7 +225,7 @@ def warnings(**options):
 
 def test_checks_are_registered_and_find_nothing_here():
     own = {checks.check_series, checks.check_place, checks.check_drivers}
-    expected = {*own, *listed.CHECKS, *hops.CHECKS}
+    expected = {*own, *listed.CHECKS, *threads.CHECKS}
     assert expected <= set(registry.get_checks())
     assert warnings(tags=["async_support"]) == []
 

@@ -24,7 +24,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 from django.views import View
 
-from django_aio.checks import hops, listed, stores
+from django_aio.checks import listed, stores, threads
 from django_aio.policy import blocking, cooperative
 
 HINT = "add it to AIO['COOPERATIVE']"
@@ -91,11 +91,11 @@ class OwnCoroutine(MiddlewareMixin):
 def middleware_messages(*factories):
     paths = [f"{each.__module__}.{each.__name__}" for each in factories]
     with override_settings(MIDDLEWARE=paths):
-        return hops.check_middleware(None)
+        return threads.check_middleware(None)
 
 
 def test_the_default_middleware_does_not_hop():
-    assert hops.check_middleware(None) == []
+    assert threads.check_middleware(None) == []
 
 
 def test_sync_middleware_is_reported():
@@ -129,7 +129,7 @@ def test_middleware_on_the_list_is_not_reported():
 
 def test_middleware_that_cannot_be_imported_is_left_to_django():
     with override_settings(MIDDLEWARE=["nowhere.Middleware"]):
-        assert hops.check_middleware(None) == []
+        assert threads.check_middleware(None) == []
 
 
 # Views.
@@ -160,7 +160,7 @@ def test_views_are_grouped_by_module(urlconf):
         each.__qualname__ = f"view{number}"
     nested = include([path("b/", made_in("polls.views", view)), path("c/", aview)])
     urlconf(*(path("", each) for each in named), path("a/", nested))
-    polls, shop = hops.check_views(None)
+    polls, shop = threads.check_views(None)
     assert (polls.id, polls.level, polls.obj) == ("django_aio.I002", INFO, "polls.views")
     assert polls.msg == (
         "1 view goes to a thread: polls.views is not on the list AIO['COOPERATIVE'] "
@@ -186,7 +186,7 @@ def test_the_module_in_the_way_is_reported(urlconf):
 
     urlconf(path("", decorate(made_in("shop.views", view))))
     with override_settings(AIO={"COOPERATIVE": ["shop"]}):
-        (message,) = hops.check_views(None)
+        (message,) = threads.check_views(None)
     assert message.obj == __name__
     assert f"{__name__} is not on the list AIO['COOPERATIVE'] (shop.views.view)" in message.msg
 
@@ -197,25 +197,25 @@ def test_marked_views_are_not_reported(urlconf):
             return HttpResponse()
 
     urlconf(path("a/", blocking(made_in("shop", view))), path("b/", cooperative(Marked).as_view()))
-    assert hops.check_views(None) == []
+    assert threads.check_views(None) == []
 
 
 def test_error_handlers_are_views(urlconf):
     urlconf(handler404=made_in("shop.errors", view), handler500=aview)
-    (message,) = hops.check_views(None)
+    (message,) = threads.check_views(None)
     assert message.obj == "shop.errors"
 
 
 def test_the_csrf_failure_view_is_a_view(urlconf):
     urlconf()
     with override_settings(CSRF_FAILURE_VIEW=f"{__name__}.view"):
-        (message,) = hops.check_views(None)
+        (message,) = threads.check_views(None)
     assert message.obj == __name__
 
 
 def test_a_project_without_urls():
     with override_settings(ROOT_URLCONF=None):
-        assert hops.check_views(None) == []
+        assert threads.check_views(None) == []
 
 
 # Backends and receivers.
@@ -255,7 +255,7 @@ class AsksElsewhere(ModelBackend):
 def test_backends(backend, calls):
     name = f"{__name__}.{backend.__name__}"
     with override_settings(AUTHENTICATION_BACKENDS=[name]):
-        messages = hops.check_backends(None)
+        messages = threads.check_backends(None)
     assert [(message.id, message.obj) for message in messages] == [
         ("django_aio.I003", name) for _ in calls
     ]
@@ -272,7 +272,7 @@ def test_receivers(monkeypatch):
     for receiver in receivers:
         signal.connect(receiver)
     signal.connect(made_in("shop.gone", view))  # collected at once
-    messages = [each for each in hops.check_receivers(None) if each.obj.startswith("shop")]
+    messages = [each for each in threads.check_receivers(None) if each.obj.startswith("shop")]
     assert [(message.id, message.obj) for message in messages] == [
         ("django_aio.I004", "shop.receivers")
     ]

@@ -1,4 +1,4 @@
-"""What an `atomic()` block carries from its entry to its end.
+"""The state that an `atomic()` block carries from its entry to its end.
 
 The context (`contextvars`) knows which block a statement belongs to: a task that starts inside a
 block inherits it, and so joins its transaction (R3).
@@ -92,7 +92,7 @@ class Block:
 
 
 class Session(Block):
-    """What holds a physical connection outside transactions: the outermost block of all.
+    """The holder of a physical connection outside transactions: the outermost block of all.
 
     A session begins when the chain may have left something in the database session, or wants the
     connection for itself (`sessions.py`).

@@ -49,7 +49,7 @@ TURNS = 2
 
 
 class Finaliser:
-    """What `sys.set_asyncgen_hooks(finalizer=...)` gets, for one loop of one thread."""
+    """The `finalizer` of `sys.set_asyncgen_hooks()`, for one loop of one thread."""
 
     __slots__ = ("_upstream",)
 

@@ -1,4 +1,4 @@
-"""What a logical connection carries while it belongs to a chain.
+"""The state that a logical connection carries while it belongs to a chain.
 
 Django's `DatabaseWrapper` gets one attribute, `aio`: None in a plain thread, a `State` in a chain.
 Below the drivers, so that all of them and the chains can use it.

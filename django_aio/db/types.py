@@ -1,4 +1,4 @@
-"""What annotations call a logical connection, and who uses one.
+"""The names for annotations of a logical connection, and of those who use one.
 
 A logical connection is Django's `DatabaseWrapper` with one attribute more, `aio`. The names are for
 type checkers only: at run time every wrapper is Django's, and its `aio` tells which kind it is.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from django_aio.db.state import State
 
     class _Wrapper(BaseDatabaseWrapper):
-        """What Django's stubs do not list."""
+        """Django's wrapper, with the attributes that its stubs do not list."""
 
         health_check_done: bool
         _thread_ident: int

@@ -58,7 +58,7 @@ def _open(wrapper: Wrapper, upstream: Callable[..., Any], caller: str) -> Any:
 
 
 class CursorOpener:
-    """What `connection.cursor()` returns in a coroutine: something to open with `async with`.
+    """The result of `connection.cursor()` in a coroutine, to be opened with `async with`.
 
     It is not a cursor yet. Synchronous code that a coroutine has called by mistake, such as a lazy
     queryset, gets the error that Django raises for it; or, where `DJANGO_ALLOW_ASYNC_UNSAFE` allows

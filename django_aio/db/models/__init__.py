@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from django.db.models.sql.compiler import SQLCompiler
 
     class _QuerySet(QuerySet[Any]):
-        """With what Django's stubs do not list."""
+        """Django's queryset, with the attributes that its stubs do not list."""
 
         _prefetch_related_lookups: tuple[Any, ...]
         _prefetch_done: bool

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Turn(Protocol):
-    """What the holder of the connection releases: a lock, or the turns of a test."""
+    """The lock that the holder of the connection releases, or the turns of a test."""
 
     def release(self) -> None:
         """Let the next one have it."""

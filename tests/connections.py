@@ -20,8 +20,8 @@ class Connection:
         self.received = 0  # how many messages the application has taken
         self.outgoing = asyncio.Queue()
         self.sent = []
-        self.turns = asyncio.Event()
-        self.turns.set()
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.error = None  # raised by `send`
 
     async def __aenter__(self):
@@ -46,7 +46,7 @@ class Connection:
         self.sent.append(message)
         self.outgoing.put_nowait(message)
         await asyncio.sleep(0)  # as a server's does now and then
-        await self.turns.wait()
+        await self.gate.wait()
 
     def put(self, type, **message):
         self.incoming.put_nowait({"type": type, **message})

@@ -333,7 +333,7 @@ async def fails_in_a_thread():
 
 @pytest.mark.parametrize(
     ("fails", "backend", "module"),
-    [(fails_on_the_loop, MODEL, "coroutines.py"), (fails_in_a_thread, FOREIGN, "elsewhere.py")],
+    [(fails_on_the_loop, MODEL, "awaiting.py"), (fails_in_a_thread, FOREIGN, "classes.py")],
 )
 async def test_error_reports_do_not_show_passwords(fails, backend, module, monkeypatch):
     """What stands between Django's frames and the backend's hides its arguments."""

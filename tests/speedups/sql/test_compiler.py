@@ -13,7 +13,7 @@ from django.db.models import Count, Exists, F, Max, OuterRef, Q, Value
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.subqueries import UpdateQuery
 from django.test.utils import isolate_apps, register_lookup
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from testapp.models import Author, Book
 
@@ -132,6 +132,7 @@ CHANGES = [
 ]
 
 
+@settings(deadline=None)
 @given(
     picked=st.lists(st.sampled_from(FILTERS), max_size=3),
     changes=st.lists(st.sampled_from(CHANGES), max_size=3),

@@ -18,7 +18,7 @@ from django.test import override_settings
 from hops import count_hops
 from testapp.models import Author
 
-from django_aio import run
+from django_aio import run, threads
 from django_aio.core.cache.backends import filebased
 
 from .test_operations import awaited, bridged, operate
@@ -87,7 +87,7 @@ async def test_as_stock(cache, way):
 
 async def test_a_blocking_call_would_be_noticed(cache, monkeypatch):
     """What the other tests rely on."""
-    monkeypatch.setattr(filebased, "in_bridge", lambda: False)
+    monkeypatch.setattr(threads, "in_bridge", lambda: False)
     with nothing_blocks(), pytest.raises(Exception, match="Blocking call"):
         await cache.aset("key", 1)
 

@@ -14,7 +14,7 @@ from django.db import DataError, OperationalError, connection, transaction
 from testapp.models import Author
 
 from django_aio import run
-from django_aio.db.backends.postgresql import connection as postgresql
+from django_aio.db.backends.postgresql import waiting
 from django_aio.db.backends.postgresql.connection import CooperativeConnection
 from django_aio.db.backends.postgresql.lock import ConnectionLock
 
@@ -206,7 +206,7 @@ def test_outside_the_bridge_it_is_psycopgs():
 )
 async def test_a_mode_is_set_without_a_wait(mode, value, monkeypatch):
     """What is not sent cannot be cancelled, however long the loop has not gone on."""
-    monkeypatch.setattr(postgresql, "MAX_BUSY_TIME", -1)
+    monkeypatch.setattr(waiting, "MAX_BUSY_TIME", -1)
     await run(connection.ensure_connection)
     before = getattr(connection.connection, mode)
     for each in (value, before):

@@ -108,7 +108,7 @@ async def until_done(waited: asyncio.Future[T], deadline: float) -> bool:
     return True
 
 
-async def to_its_end(work: Awaitable[T], seconds: float = LIMIT) -> T:
+async def await_within(work: Awaitable[T], seconds: float = LIMIT) -> T:
     """Await `work` to its end, however often the task is cancelled meanwhile.
 
     Returns what it returns and raises what it raises, or the cancellation. Raises TimeoutError

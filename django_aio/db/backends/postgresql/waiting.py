@@ -26,7 +26,7 @@ from psycopg.waiting import Ready, Wait
 from django_aio.bridge import in_bridge, wait
 from django_aio.db.backends.postgresql.marks import MarkedConnection
 from django_aio.db.backends.postgresql.watch import Watch, resolve
-from django_aio.db.shield import LIMIT, put_off, to_its_end
+from django_aio.db.shield import LIMIT, await_within, put_off
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -201,7 +201,7 @@ class WaitingConnection(MarkedConnection):
         if self.pgconn.transaction_status == ACTIVE:
             deadline = monotonic() + LIMIT
             try:
-                await to_its_end(self._cancel_on_server(), LIMIT)
+                await await_within(self._cancel_on_server(), LIMIT)
             except TimeoutError:
                 self._finish()  # the request must not hit another statement
                 raise error from None

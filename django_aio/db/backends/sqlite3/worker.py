@@ -24,7 +24,7 @@ from django.db.utils import InterfaceError
 
 from django_aio.db.backends.driver import ROWS_GONE
 from django_aio.db.blocks import lose_transaction
-from django_aio.db.shield import put_off, to_its_end, until_done
+from django_aio.db.shield import await_within, put_off, until_done
 from django_aio.loops import CLOSE_TIMEOUT, store
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ async def close_in_thread(
     """Close the connection in its thread, and wait for the end of both."""
     if connection is not None:
         worker._tx.put_nowait((None, functools.partial(_close_inside, connection)))
-    await to_its_end(worker.close(), CLOSE_TIMEOUT)
+    await await_within(worker.close(), CLOSE_TIMEOUT)
 
 
 def close_soon(

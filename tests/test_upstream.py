@@ -76,9 +76,10 @@ class Tests(TestCase):
         else:
             connection.ensure_connection()
             with connection.cursor() as cursor:
-                cursor = connection.connection.cursor(type(cursor.cursor)
-                    if "Hop" not in type(cursor.cursor).__name__ else type(cursor.cursor._cursor))
-                cursor.execute("SELECT 1")
+                inner = cursor.cursor
+                if type(inner).__name__ == "ThreadCursor":
+                    inner = inner._cursor
+                connection.connection.cursor(type(inner)).execute("SELECT 1")
 
     def test_thread_of_django(self):
         from_thread("django.small")

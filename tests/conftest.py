@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import os
+import time
 from pathlib import Path
 
 import django
@@ -51,6 +52,22 @@ def _environment():
     teardown_test_environment()
 
 
+def _wait_for_others(seconds=10.0):
+    """Wait until no other session uses the database: a server of a test that was ended, say.
+
+    PostgreSQL ends the session of a client that is gone when it has noticed that.
+    """
+    query = (
+        "SELECT application_name, state, query FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+        "AND datname = current_database() AND backend_type = 'client backend'"
+    )
+    until = time.monotonic() + seconds
+    with connection.cursor() as cursor:
+        while (left := cursor.execute(query).fetchall()) and time.monotonic() < until:
+            time.sleep(0.05)
+    assert not left, "sessions that no test has ended"
+
+
 @pytest.fixture(scope="session")
 def _database(_environment):
     """The test database: what is in it before each test."""
@@ -64,6 +81,9 @@ def _database(_environment):
             cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     yield Contents()
     gc.unfreeze()
+    gc.collect()
+    if connection.vendor == "postgresql":
+        _wait_for_others()
     teardown_databases(old, verbosity=0)
     if settings.TEST_DB == "sqlite":
         for path in Path(settings.DATABASES["default"]["NAME"]).parent.glob(f"{settings.NAME}*"):

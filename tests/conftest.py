@@ -84,6 +84,7 @@ def _database(_environment):
     gc.collect()
     if connection.vendor == "postgresql":
         _wait_for_others()
+    connections.close_all()  # a test may have put another object in the place of the first
     teardown_databases(old, verbosity=0)
     if settings.TEST_DB == "sqlite":
         for path in Path(settings.DATABASES["default"]["NAME"]).parent.glob(f"{settings.NAME}*"):

@@ -37,7 +37,8 @@ def sql(statement):
 STATES = {
     "variable": (
         "SELECT set_config('app.tenant', 'ada', false)",
-        "current_setting('app.tenant', true)",
+        # Once set, such a variable is empty after a reset, and not NULL as before.
+        "coalesce(current_setting('app.tenant', true), '')",
     ),
     "role": ("SET ROLE pg_monitor", "current_user::text"),
     "search path": ("SET search_path = pg_catalog, public", "current_schemas(false)::text"),

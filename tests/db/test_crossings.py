@@ -192,14 +192,14 @@ def test_wsgi_threads(rf_environ):
     handler = WSGIHandler()
     statuses = []
 
-    def serve():
+    def serve(number):
         for name in "ab":
-            environ = rf_environ(f"/write/?name={name}-{threading.get_ident()}")
+            environ = rf_environ(f"/write/?name={name}-{number}")
             body = handler(environ, lambda status, headers: statuses.append(status))
             body.close()
         connections.close_all()
 
-    threads = [threading.Thread(target=serve) for _ in range(4)]
+    threads = [threading.Thread(target=serve, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

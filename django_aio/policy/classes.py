@@ -39,21 +39,28 @@ def class_in_thread(cls: type, kind: str, entries: tuple[str, ...] = ()) -> type
     return _subclass(cls, kind, entries, listed())
 
 
+class _Quiet:
+    """Comes before the class: its `__init_subclass__()` is for the subclasses that others write."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        pass
+
+
 @functools.lru_cache(maxsize=256)
 def _subclass(cls: type, kind: str, entries: tuple[str, ...], on_list: tuple[str, ...]) -> type:
     """Make the subclass. It depends on `on_list` too, which is here for the cache."""
-    names = dict.fromkeys(
-        [*(name for name in entries if hasattr(cls, name)), *blocking_methods(cls)]
-    )
-    methods = {name: _in_thread(inspect.getattr_static(cls, name), kind) for name in names}
     attributes = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         MADE_HERE: True,
-        **methods,
     }
-    return type(cls)(cls.__name__, (cls,), attributes)
+    made: type = type(cls)(cls.__name__, (_Quiet, cls), attributes)
+    for name in {*(name for name in entries if hasattr(cls, name)), *blocking_methods(cls)}:
+        setattr(made, name, _in_thread(made, name, inspect.getattr_static(cls, name), kind))
+    return made
 
 
 def blocking_methods(cls: type) -> Iterator[str]:
@@ -75,12 +82,24 @@ def _is_trusted(definer: type, func: Callable[..., Any]) -> bool:
     return is_cooperative(func) if mark is None else mark
 
 
-def _in_thread(
-    method: Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any], kind: str
-) -> Any:
-    """Return the method of a class, of whichever kind, as one that runs in a thread."""
-    if isinstance(method, (classmethod, staticmethod)):
-        return type(method)(_in_thread(method.__func__, kind))
+def _in_thread(made: type, name: str, method: Any, kind: str) -> Any:
+    """Return the method `name` of the class, of whichever kind, as one that runs in a thread.
+
+    It is looked up at each call: a test may have put another in its place on the class.
+    """
+    if isinstance(method, classmethod):
+        return classmethod(_call(lambda cls: super(made, cls), name, method.__func__, kind))
+    if isinstance(method, staticmethod):
+        static = _call(lambda: super(made, made), name, method.__func__, kind)
+        return staticmethod(static)
+    return _call(lambda self: super(made, self), name, method, kind)
+
+
+def _call(
+    above: Callable[..., object], name: str, method: Callable[..., Any], kind: str
+) -> Callable[..., Any]:
+    """Call the method that `above()` has, given the object or class if there is one."""
+    bound = len(inspect.signature(above).parameters)
 
     # Hide the arguments, which may be a password, from error reports: asgiref's frames would show
     # them, and so would these.
@@ -89,7 +108,7 @@ def _in_thread(
     def call(*args: Any, **kwargs: Any) -> Any:
         @sensitive_variables()
         def work() -> Any:
-            return method(*args, **kwargs)
+            return getattr(above(*args[:bound]), name)(*args[bound:], **kwargs)
 
         return in_thread(work, kind, of=method)() if in_bridge() else work()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import secrets
 import threading
 
 import pytest
@@ -125,12 +126,13 @@ def backend(request, db):
     if request.param in ("Redis", "memcached"):
         if not answers(request.param):
             pytest.skip(f"{request.param} does not answer")
-        entry = entry or memcached_cache()
+        entry = entry or {**memcached_cache(), "KEY_PREFIX": secrets.token_hex(8)}
     with override_settings(CACHES={"default": entry}, MIDDLEWARE=[]):
         if entry is DATABASE:
             call_command("createcachetable", verbosity=0)
         yield request.param
-        caches["default"].clear()
+        if request.param != "memcached":  # it would empty the server, whoever else uses it
+            caches["default"].clear()
         if entry is DATABASE:
             with connection.cursor() as cursor:
                 cursor.execute(f"DROP TABLE {TABLE}")

@@ -87,29 +87,19 @@ def _in_thread(made: type, name: str, method: Any, kind: str) -> Any:
 
     It is looked up at each call: a test may have put another in its place on the class.
     """
-    if isinstance(method, classmethod):
-        return classmethod(_call(lambda cls: super(made, cls), name, method.__func__, kind))
-    if isinstance(method, staticmethod):
-        static = _call(lambda: super(made, made), name, method.__func__, kind)
-        return staticmethod(static)
-    return _call(lambda self: super(made, self), name, method, kind)
-
-
-def _call(
-    above: Callable[..., object], name: str, method: Callable[..., Any], kind: str
-) -> Callable[..., Any]:
-    """Call the method that `above()` has, given the object or class if there is one."""
-    bound = len(inspect.signature(above).parameters)
+    static = isinstance(method, staticmethod)
+    func = getattr(method, "__func__", method)
 
     # Hide the arguments, which may be a password, from error reports: asgiref's frames would show
     # them, and so would these.
     @sensitive_variables()
-    @functools.wraps(method)
+    @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
         @sensitive_variables()
         def work() -> Any:
-            return getattr(above(*args[:bound]), name)(*args[bound:], **kwargs)
+            owner, *rest = (made, *args) if static else args
+            return getattr(super(made, owner), name)(*rest, **kwargs)
 
-        return in_thread(work, kind, of=method)() if in_bridge() else work()
+        return in_thread(work, kind, of=func)() if in_bridge() else work()
 
-    return call
+    return type(method)(call) if isinstance(method, (classmethod, staticmethod)) else call
